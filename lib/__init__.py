@@ -1,0 +1,1 @@
+"""The library that the posts build up and use."""

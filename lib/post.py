@@ -1,0 +1,118 @@
+"""What a post says about itself: budget, seed, device, data, recorded results, colophon."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from IPython.display import Markdown, display
+
+from lib import data, measure, plots
+
+BUDGETS = ("smoke", "cpu", "gpu")
+RECORD = "application/vnd.lib.record+json"
+COLOPHON = "application/vnd.lib.colophon+json"
+
+
+def start(budget: str = "auto", seed: int = 42) -> Run:
+    """Open a post: seed everything, pick the device, set the figures' style, and say so in one line.
+
+    `budget` is "smoke" (seconds, never the network), "cpu" (a minute on a laptop), "gpu" (the published results) or
+    "auto", which is "gpu" where there is one and "cpu" elsewhere. "gpu" without a GPU runs on the CPU, with a warning.
+    """
+    if budget not in (*BUDGETS, "auto"):
+        near = difflib.get_close_matches(str(budget), (*BUDGETS, "auto"), n=1, cutoff=0)[0]
+        raise ValueError(f"unknown budget {budget!r}; did you mean {near!r}? Known: auto, {', '.join(BUDGETS)}")
+    has_gpu = torch.cuda.is_available()
+    chosen = ("gpu" if has_gpu else "cpu") if budget == "auto" else budget
+    device = torch.device("cuda" if has_gpu and chosen == "gpu" else "cpu")
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - libraries that draw from the global state are seeded too
+    torch.manual_seed(seed)
+    plots.use_style()
+    print(f"budget {chosen} · device {device} · seed {seed} · torch {torch.__version__}")
+    if chosen == "gpu" and not has_gpu:
+        print("warning: budget 'gpu' on a machine without a GPU runs on the CPU, and may take very long")
+    return Run(chosen, seed, device)
+
+
+@dataclass
+class Run:
+    """A post being executed; made by `start`."""
+
+    budget: str
+    seed: int
+    device: torch.device
+    sources: dict[str, data.Source] = field(default_factory=dict)
+    started: float = field(default_factory=time.perf_counter)
+
+    def pick(self, *, smoke: Any, cpu: Any, gpu: Any) -> Any:
+        """Return the value for this run's budget."""
+        return {"smoke": smoke, "cpu": cpu, "gpu": gpu}[self.budget]
+
+    def load(self, name: str, **options: Any) -> data.Dataset:
+        """`data.load`, with the source noted for the colophon; a smoke run stays off the network."""
+        loaded = data.load(name, network=self.budget != "smoke", **options)
+        self.sources[name] = loaded.source
+        print(f"data {name}: {loaded.source}")
+        return loaded
+
+    def record(self, name: str, value: float, *, unit: str, **about: Any) -> measure.Record:
+        """Leave a figure in the post's stored output, for the reader and for the results page.
+
+        The fields are those of `measure.Record`; a `measure.Comparison` can be passed as `comparison=`.
+        """
+        comparison = about.pop("comparison", None)
+        if comparison is not None:
+            about = vars(comparison) | about
+            about.pop("ratio")
+        record = measure.Record(name, value, unit, **({"seed": self.seed} | about))
+        bundle = {"text/markdown": _sentence(record), RECORD: record.as_dict()}
+        display(bundle, raw=True)
+        return record
+
+    def source(self, *objects: Callable | type) -> None:
+        """Show the source of functions or classes of `lib`, read from the live objects."""
+        for item in objects:
+            target = inspect.unwrap(getattr(item, "py_func", item))
+            where = f"{target.__module__.replace('.', '/')}.py"
+            code = inspect.getsource(target).rstrip()
+            display(Markdown(f'```{{.python filename="{where}"}}\n{code}\n```'))
+
+    def colophon(self) -> None:
+        """Close the post: device, versions, data, seed and seconds, for the reader and for the runner."""
+        seconds = time.perf_counter() - self.started
+        facts = {
+            "budget": self.budget,
+            "device": self.device.type,
+            "machine": measure.machine(),
+            "versions": measure.versions(),
+            "seed": self.seed,
+            "seconds": round(seconds, 1),
+            "data": {name: source.as_dict() for name, source in self.sources.items()},
+        }
+        rows = {
+            "Budget and device": f"{self.budget}, {self.device}",
+            "Machine": facts["machine"],
+            "Versions": ", ".join(f"{name} {version}" for name, version in facts["versions"].items()),
+            "Data": "; ".join(f"{name}: {source}" for name, source in self.sources.items()) or "none but what is drawn here",
+            "Seed": str(self.seed),
+            "Time": f"{seconds:.0f} s",
+        }
+        table = "\n".join(["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in rows.items())])
+        display({"text/markdown": table, COLOPHON: facts}, raw=True)
+
+
+def _sentence(record: measure.Record) -> str:
+    spread = f" ({record.low:.3g} to {record.high:.3g})" if record.low is not None else ""
+    unit = "times the time of" if record.unit == "time ratio" else record.unit
+    peer = f" {record.peer}" if record.peer and record.unit == "time ratio" else ""
+    note = f" · {record.note}" if record.note else ""
+    return f"**{record.name}**: {record.value:.4g} {unit}{peer}{spread}{note}"
