@@ -36,8 +36,8 @@ DISTRIBUTIONS = {"skimage": "scikit-image", "sklearn": "scikit-learn"}
 class Record:
     """A figure that was measured: what, how much, against whom, on what.
 
-    `value` is in `unit`. With a `peer`, `ours` and `theirs` are the two raw values (seconds for a `time ratio`, MiB for a
-    `memory ratio`), `low` and `high` the quartiles of `value`, and `same` says whether both gave the same answer.
+    `value` is in `unit`. With a `peer`, `ours` and `theirs` are the two raw values (seconds for a `time ratio`, MiB
+    for a `memory ratio`), `low` and `high` the quartiles of `value`, and `same` says whether both gave the same answer.
     `reference` is somebody else's figure, quoted from `source`; `target` is the goal in words, such as `<= 2.2`.
     """
 

@@ -102,7 +102,8 @@ class Run:
             "Budget and device": f"{self.budget}, {self.device}",
             "Machine": facts["machine"],
             "Versions": ", ".join(f"{name} {version}" for name, version in facts["versions"].items()),
-            "Data": "; ".join(f"{name}: {source}" for name, source in self.sources.items()) or "none but what is drawn here",
+            "Data": "; ".join(f"{name}: {source}" for name, source in self.sources.items())
+            or "made in the post",
             "Seed": str(self.seed),
             "Time": f"{seconds:.0f} s",
         }

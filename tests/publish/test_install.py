@@ -1,0 +1,151 @@
+"""The installer does its work once, and explains each failure with its remedy."""
+
+import errno
+import json
+import shutil
+import subprocess
+import sys
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from lib.publish import install
+
+Usage = namedtuple("Usage", "total used free")
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project whose steps are noted in `calls.json` and not carried out."""
+    (tmp_path / "requirements.txt").write_text("numpy==1\n")
+    (tmp_path / "pyproject.toml").write_text("[project]\n")
+    calls = []
+
+    def call(command: list) -> None:
+        calls.append([str(word) for word in command])
+        (tmp_path / "calls.json").write_text(json.dumps(calls))
+        (tmp_path / ".venv" / "bin").mkdir(parents=True, exist_ok=True)
+        (tmp_path / ".venv" / "bin" / "python").touch()
+
+    monkeypatch.setattr(install, "call", call)
+    monkeypatch.setattr(install, "check_disk", lambda folder: None)
+    return tmp_path
+
+
+def run(project: Path, extras: str = "site") -> list[list[str]]:
+    noted = project / "calls.json"
+    before = len(json.loads(noted.read_text())) if noted.exists() else 0
+    assert install.main(["--root", str(project), "--venv", str(project / ".venv"), "--extras", extras]) == 0
+    return json.loads(noted.read_text())[before:]
+
+
+def test_a_second_call_has_nothing_to_do(project: Path) -> None:
+    first = run(project)
+    assert first[0][1:3] == ["-m", "venv"]
+    assert f"{project}[site]" in first[1]
+    assert run(project) == []
+
+
+def test_a_new_extra_keeps_the_old_ones(project: Path) -> None:
+    run(project, "site")
+    assert any(f"{project}[dev,site]" in call for call in run(project, "dev"))
+    assert run(project, "site") == []
+
+
+def test_a_changed_pin_installs_again(project: Path) -> None:
+    run(project)
+    (project / "requirements.txt").write_text("numpy==2\n")
+    assert run(project)
+
+
+def test_an_interrupted_installation_is_taken_up_again(project: Path) -> None:
+    run(project)
+    (project / ".venv" / "installed.json").write_text('{"digest": "')
+    assert run(project)
+
+
+def test_without_quarto_it_goes_on_and_says_so(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def call(command: list) -> None:
+        (project / ".venv" / "bin").mkdir(parents=True, exist_ok=True)
+        if install.QUARTO in command:
+            raise install.CannotInstallError("no")
+
+    monkeypatch.setattr(install, "call", call)
+    monkeypatch.setattr(install, "quarto_found", lambda venv: False)
+    assert install.main(["--root", str(project), "--venv", str(project / ".venv")]) == 0
+    assert "the preview renderer makes the site instead" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("printed", "said"),
+    [
+        ("ERROR: [Errno 28] No space left on device", "the disk is full"),
+        ("NewConnectionError(...) ERROR: No matching distribution found for torch", "check the network"),
+        ("ERROR: No matching distribution found for torch==2.14.1", "64-bit Python 3.11 or 3.12"),
+        ("THESE PACKAGES DO NOT MATCH THE HASHES", "run the same command again"),
+        ("one\nERROR: something new\n", "pip failed: ERROR: something new"),
+        ("", "it printed nothing"),
+    ],
+)
+def test_remedies(printed: str, said: str) -> None:
+    assert said in install.remedy(printed)
+
+
+def test_a_failing_step_ends_in_a_sentence_and_no_stamp(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "requirements.txt").write_text("no-such-package-of-ours==0\n")
+    (tmp_path / "pyproject.toml").write_text("not toml [")
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\necho "ERROR: NameResolutionError" >&2\nexec {sys.executable} -c "exit(1)"\n')
+    python.chmod(0o755)
+    assert install.main(["--root", str(tmp_path), "--venv", str(tmp_path / ".venv")]) == 1
+    assert "cannot install: the package index cannot be reached" in capsys.readouterr().err
+    assert install.read_stamp(tmp_path / ".venv") == {}
+
+
+def test_missing_venv_module_names_the_package() -> None:
+    with pytest.raises(install.CannotInstallError, match=r"no module ensurepip: .* apt install python3\.\d+-venv"):
+        install.check_venv_module(lambda name: None if name == "ensurepip" else object())
+    install.check_venv_module()
+
+
+def test_little_disk_is_refused_before_anything_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: Usage(0, 0, 2 * 2**30))
+    with pytest.raises(install.CannotInstallError, match=r"2\.0 GiB are free here and the installation needs 9"):
+        install.check_disk(tmp_path)
+
+
+def test_a_folder_that_cannot_be_written(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def refuse(venv: Path, stamp: dict) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(install, "write_stamp", refuse)
+    assert install.main(["--root", str(project), "--venv", str(project / ".venv")]) == 1
+    assert "this folder cannot be written" in capsys.readouterr().err
+
+
+def test_quarto_is_found_where_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("QUARTO_PATH", raising=False)
+    assert not install.quarto_found(tmp_path / ".venv")
+    quarto = tmp_path / "q"
+    quarto.write_text("#!/bin/sh\n")
+    quarto.chmod(0o755)
+    monkeypatch.setenv("QUARTO_PATH", str(quarto))
+    assert install.quarto_found(tmp_path / ".venv")
+
+
+def test_make_names_an_old_python(tmp_path: Path) -> None:
+    old = tmp_path / "python3.9"
+    old.write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+    root = Path(__file__).parents[2]
+    done = subprocess.run(["make", "python", f"PYTHON={old}"], capture_output=True, text=True, cwd=root)
+    assert done.returncode != 0
+    assert "the posts need Python 3.11 or 3.12" in done.stderr
+    assert str(old) in done.stderr
