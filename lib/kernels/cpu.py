@@ -1,0 +1,68 @@
+"""The matrix product compiled for the CPU: what loop order, all cores, and tiles with vectors are worth.
+
+All take a [m, k] and b [k, n], float32 or float64 on the CPU, and return a @ b [m, n]. They raise a ValueError where
+shapes, dtypes or devices do not fit. The first call with a dtype compiles, which takes a second or a few.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numba
+import torch
+
+from lib.kernels import check
+
+
+def numba_ijk(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Multiply by the three loops of the definition, compiled: the innermost walks down a column of b."""
+    return _run(_ijk, a, b)
+
+
+def numba_plain(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Multiply by the same loops, reordered: the innermost walks along a row of b and of c."""
+    return _run(_ikj, a, b)
+
+
+def numba_parallel(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Multiply by the reordered loops, the rows shared among torch's number of threads."""
+    return _run(_ikj_parallel, a, b)
+
+
+def numba_tiled(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Multiply by tiles."""
+    return _run(_ikj_parallel, a, b)
+
+
+def _run(kernel: Callable, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Check, call `kernel(a, b, c)` on the tensors' own memory, and return c."""
+    m, _, n = check.product(a, b, check.SINGLE_AND_DOUBLE)
+    check.on_cpu(a, "a numba kernel")
+    c = a.new_zeros(m, n)
+    numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+    kernel(*(t.detach().contiguous().numpy() for t in (a, b, c)))
+    return c
+
+
+@numba.njit
+def _ijk(a, b, c):
+    for i in range(c.shape[0]):
+        for j in range(c.shape[1]):
+            for l in range(a.shape[1]):
+                c[i, j] += a[i, l] * b[l, j]
+
+
+@numba.njit
+def _ikj(a, b, c):
+    for i in range(c.shape[0]):
+        for l in range(a.shape[1]):
+            for j in range(c.shape[1]):
+                c[i, j] += a[i, l] * b[l, j]
+
+
+@numba.njit(parallel=True)
+def _ikj_parallel(a, b, c):
+    for i in numba.prange(c.shape[0]):
+        for l in range(a.shape[1]):
+            for j in range(c.shape[1]):
+                c[i, j] += a[i, l] * b[l, j]
