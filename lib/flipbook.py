@@ -1,0 +1,79 @@
+"""Figures as small PNGs, and many of them as a flip-book that the reader can play, step through or just look at."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Callable, Sequence
+
+import matplotlib.pyplot as plt
+from IPython.display import Markdown, display
+from matplotlib.figure import Figure
+from PIL import Image
+
+
+def png(figure: Figure, *, colors: int = 128, dpi: float = 144, tight: bool = True) -> bytes:
+    """Draw a figure as a PNG with at most so many colours, a third of the bytes of one in full colour."""
+    if not 2 <= colors <= 256:
+        raise ValueError(f"colors must be from 2 to 256, got {colors}")
+    full = io.BytesIO()
+    figure.savefig(full, format="png", dpi=dpi, bbox_inches="tight" if tight else None)
+    picture = Image.open(full).convert("RGB")
+    small = io.BytesIO()
+    picture.quantize(colors, dither=Image.Dither.NONE).save(small, format="png", optimize=True)
+    return small.getvalue()
+
+
+def flipbook(
+    frames: Sequence[Figure] | Callable[[Figure, int], object],
+    count: int | None = None,
+    *,
+    alt: str | Sequence[str],
+    labels: Sequence[str] | None = None,
+    interval: int = 800,
+    still: int = 0,
+    size: tuple[float, float] = (6.5, 3.6),
+    colors: int = 48,
+    dpi: float = 120,
+) -> None:
+    """Display figures of one size as a player: play and pause, a slider, arrow keys, swipes.
+
+    `frames` are figures, or a function `draw(figure, i)` called `count` times with an empty figure of `size` inches.
+    `alt` says what all the frames show, or what each does; `labels` name the frames. Frame `still` is what Jupyter,
+    paper and a browser without scripts show. `interval` is in ms. The figures are closed. Raises ValueError when there
+    is no frame, or alt or labels do not match them.
+    """
+    pictures = [png(figure, colors=colors, dpi=dpi, tight=False) for figure in _figures(frames, count, size)]
+    display(Markdown(_player(pictures, alt, labels, interval, still)))
+
+
+def _figures(frames, count, size):
+    if not callable(frames):
+        for figure in frames:
+            yield figure
+            plt.close(figure)
+        return
+    for i in range(count or 0):
+        figure = Figure(figsize=size, layout="constrained")
+        frames(figure, i)
+        yield figure
+
+
+def _player(pictures: list[bytes], alt, labels, interval: int, still: int) -> str:
+    n = len(pictures)
+    if n == 0:
+        raise ValueError("a flip-book needs at least one frame; with a function pass how many as `count`")
+    labels = [f"{i + 1} of {n}" for i in range(n)] if labels is None else [str(label) for label in labels]
+    alts = [f"{alt} ({label})" for label in labels] if isinstance(alt, str) else list(alt)
+    if not len(labels) == len(alts) == n:
+        raise ValueError(f"{n} frames need as many labels and alt texts, got {len(labels)} and {len(alts)}")
+    if not -n <= still < n:
+        raise ValueError(f"still must be a frame from 0 to {n - 1}, got {still}")
+    lines = [f'<figure class="flipbook" data-interval="{interval}">']
+    for i, (picture, text, label) in enumerate(zip(pictures, alts, labels, strict=True)):
+        source = base64.b64encode(picture).decode()
+        hidden = "" if i == still % n else " hidden"
+        about = f'alt="{html.escape(text)}" data-label="{html.escape(label)}"'
+        lines.append(f'<img src="data:image/png;base64,{source}" {about}{hidden}>')
+    return "\n".join([*lines, "</figure>"])

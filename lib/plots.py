@@ -1,0 +1,276 @@
+"""Pictures of one family: grids, heat maps, histograms, animations and flip-books on a sheet of paper."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+from cycler import cycler
+from matplotlib.animation import FuncAnimation
+from matplotlib.axes import Axes
+from matplotlib.colors import Colormap, LinearSegmentedColormap
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from lib.flipbook import flipbook, png
+
+__all__ = ["animate", "flipbook", "heatmap", "histogram", "image_grid", "png", "use_style"]
+
+PAPER, INK, FAINT = "#fcfcfa", "#22262b", "#d9dad4"
+BLUE, ORANGE, GREEN, PURPLE, OCHRE, GREY = "#1f64a8", "#c9510c", "#0b8a68", "#9a4a92", "#b58a00", "#6d747c"
+PALETTE = (BLUE, ORANGE, GREEN, PURPLE, OCHRE, GREY)
+SEQUENTIAL = LinearSegmentedColormap.from_list(
+    "lib_sequential", ["#fafaf5", "#bcd5e6", "#5f9dca", "#1f64a8", "#0c2f57"]
+)
+DIVERGING = LinearSegmentedColormap.from_list(
+    "lib_diverging", ["#0c3c70", "#3f86bf", "#b4d2e5", "#fafaf5", "#f3c6a5", "#d9772f", "#7f2d05"]
+)
+
+
+def use_style() -> None:
+    """Set the site's look: paper and ink, thin lines, a palette for every eye; in IPython, small PNGs as well."""
+    mpl.rcParams.update(_style())
+    try:
+        shell = get_ipython()  # type: ignore[name-defined]
+    except NameError:
+        return
+    plt.get_backend()  # settles the inline backend, which would otherwise replace the formatter on first use
+    shell.display_formatter.formatters["image/png"].for_type(Figure, png)
+
+
+def _style() -> dict[str, Any]:
+    return {
+        "figure.figsize": (6.5, 3.6),
+        "figure.dpi": 120,
+        "savefig.dpi": 144,
+        "figure.constrained_layout.use": True,
+        "figure.facecolor": PAPER,
+        "savefig.facecolor": PAPER,
+        "axes.facecolor": PAPER,
+        "axes.edgecolor": INK,
+        "axes.labelcolor": INK,
+        "axes.linewidth": 0.7,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.titlelocation": "left",
+        "axes.titlesize": "medium",
+        "axes.titleweight": "bold",
+        "axes.prop_cycle": cycler(color=PALETTE),
+        "axes.axisbelow": True,
+        "text.color": INK,
+        "xtick.color": INK,
+        "ytick.color": INK,
+        "xtick.major.width": 0.7,
+        "ytick.major.width": 0.7,
+        "grid.color": FAINT,
+        "grid.linewidth": 0.6,
+        "font.size": 11,
+        "legend.frameon": False,
+        "legend.fontsize": "small",
+        "lines.linewidth": 1.8,
+        "patch.linewidth": 0.7,
+        "image.interpolation": "nearest",
+    }
+
+
+def _array(values: Any, what: str) -> np.ndarray:
+    """Turn a tensor, an array or nested lists into a finite, real NumPy array with something in it."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        values = values.float().numpy() if values.is_floating_point() else values.numpy()
+    elif isinstance(values, Sequence) and len(values) and hasattr(values[0], "detach"):
+        values = np.stack([_array(value, what) for value in values])
+    array = np.asarray(values)
+    if array.dtype.kind not in "buif":
+        raise ValueError(f"{what} must be real numbers, got dtype {array.dtype}")
+    if array.size == 0:
+        raise ValueError(f"{what} must not be empty, got shape {array.shape}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{what} must be finite, got {np.count_nonzero(~np.isfinite(array))} NaN or infinite values")
+    return array
+
+
+def image_grid(
+    images: ArrayLike,
+    titles: Sequence[str] | None = None,
+    *,
+    columns: int | None = None,
+    size: float = 1.0,
+    cmap: str | Colormap = "gray",
+    value_range: tuple[float, float] | None = None,
+) -> Figure:
+    """Show images in rows: [n, h, w], [n, 1, h, w], [n, 3, h, w] or [n, h, w, 3], each `size` inches wide.
+
+    Floats span `value_range`, by default 0 to 1, or the smallest to the largest value where they leave that; uint8 0 to
+    255. Raises ValueError for another shape, values that are not finite, or titles of another number.
+    """
+    images = _pictures(images)
+    if titles is not None and len(titles) != len(images):
+        raise ValueError(f"{len(images)} images need as many titles, got {len(titles)}")
+    columns = min(columns or min(len(images), max(1, int(6.5 / size))), len(images))
+    if columns < 1:
+        raise ValueError(f"columns must be at least 1, got {columns}")
+    rows = math.ceil(len(images) / columns)
+    low, high = value_range or _value_range(images)
+    height = size * images.shape[1] / images.shape[2] + (0.25 if titles is not None else 0)
+    figure = Figure(figsize=(columns * size, rows * height), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
+    for i, ax in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
+        ax.set_axis_off()
+        if i >= len(images):
+            continue
+        shown = np.clip((images[i] - low) / (high - low or 1), 0, 1) if images.ndim == 4 else images[i]
+        ax.imshow(shown, cmap=cmap, vmin=low, vmax=high)
+        if titles is not None:
+            ax.set_title(str(titles[i]), fontsize=9, loc="center", fontweight="normal", pad=3)
+    return figure
+
+
+def _pictures(images: ArrayLike) -> np.ndarray:
+    array = _array(images, "images")
+    if array.ndim == 4 and array.shape[-1] != 3 and array.shape[1] in (1, 3):
+        array = np.moveaxis(array, 1, -1)
+    if array.ndim == 4 and array.shape[-1] == 1:
+        array = array[..., 0]
+    if array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[-1] != 3):
+        raise ValueError(f"images must be [n, h, w], [n, 1, h, w], [n, 3, h, w] or [n, h, w, 3], got {array.shape}")
+    return array
+
+
+def _value_range(images: np.ndarray) -> tuple[float, float]:
+    if images.dtype == np.uint8:
+        return 0, 255
+    low, high = float(images.min()), float(images.max())
+    return (0, 1) if low >= 0 and high <= 1 else (low, high)
+
+
+def heatmap(
+    values: ArrayLike,
+    *,
+    ax: Axes | None = None,
+    annotate: bool = True,
+    fmt: str | None = None,
+    row_labels: Sequence[str] | None = None,
+    column_labels: Sequence[str] | None = None,
+    title: str | None = None,
+    highlight: Sequence[tuple[int, int]] = (),
+    cmap: str | Colormap | None = None,
+    value_range: tuple[float, float] | None = None,
+) -> Figure | None:
+    """Show a matrix [rows, columns] as coloured cells, each with its value written in it.
+
+    Values of both signs are blue and orange about 0. `highlight` outlines cells, as (row, column). Returns a new figure,
+    or None when drawn on `ax`. Raises ValueError for another shape, values that are not finite, or labels that do not fit.
+    """
+    array = _array(values, "values")
+    if array.ndim != 2:
+        raise ValueError(f"values must be a matrix [rows, columns], got shape {array.shape}")
+    figure = None
+    if ax is None:
+        rows, columns = array.shape
+        cell = min(0.62, 6.0 / columns)
+        figure = Figure(figsize=(max(1.6, cell * columns + 0.5), max(1.0, cell * rows + 0.5)), layout="constrained")
+        ax = figure.subplots()
+    signed = array.min() < 0 < array.max()
+    low, high = value_range or (float(array.min()), float(array.max()))
+    if signed and value_range is None:
+        high = max(-low, high)
+        low = -high
+    colours = mpl.colormaps[cmap] if isinstance(cmap, str) else cmap or (DIVERGING if signed else SEQUENTIAL)
+    mesh = ax.imshow(array, cmap=colours, vmin=low, vmax=high if high > low else low + 1, aspect="equal")
+    if annotate:
+        _write_values(ax, array, mesh.to_rgba(array), fmt or (".2g" if array.dtype.kind == "f" else "d"))
+    for row, column in highlight:
+        ax.add_patch(
+            plt.Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=ORANGE, linewidth=2.2, zorder=3)
+        )
+    _label(ax.set_xticks, column_labels, array.shape[1], "column_labels")
+    _label(ax.set_yticks, row_labels, array.shape[0], "row_labels")
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    if title:
+        ax.set_title(title)
+    return figure
+
+
+def _write_values(ax: Axes, array: np.ndarray, colours: np.ndarray, fmt: str) -> None:
+    size = 10 if array.shape[1] <= 10 else 8
+    luminance = colours[..., :3] ** 2.2 @ (0.2126, 0.7152, 0.0722)
+    for (row, column), value in np.ndenumerate(array):
+        colour = PAPER if luminance[row, column] < 0.25 else INK
+        text = format(int(value) if array.dtype.kind == "b" else value, fmt)
+        ax.text(column, row, text, ha="center", va="center", color=colour, fontsize=size)
+
+
+def _label(set_ticks: Callable, labels: Sequence[str] | None, count: int, what: str) -> None:
+    if labels is None:
+        set_ticks([])
+        return
+    if len(labels) != count:
+        raise ValueError(f"{what} must be {count}, got {len(labels)}")
+    set_ticks(range(count), [str(label) for label in labels])
+
+
+def histogram(
+    values: ArrayLike | Sequence[ArrayLike],
+    *,
+    bins: int | Sequence[float] = 40,
+    labels: Sequence[str] | str | None = None,
+    ax: Axes | None = None,
+    xlabel: str | None = None,
+    title: str | None = None,
+    density: bool = False,
+) -> Figure | None:
+    """Count values in bins; with a sequence of `labels`, `values` are as many sets, drawn over each other.
+
+    Returns a new figure, or None when drawn on `ax`. Raises ValueError for values that are empty or not finite.
+    """
+    several = labels is not None and not isinstance(labels, str)
+    sets = [_array(v, "values").ravel() for v in (values if several else [values])]
+    names = list(labels) if several else [labels]
+    if len(sets) != len(names):
+        raise ValueError(f"{len(sets)} sets of values need as many labels, got {len(names)}")
+    figure = None
+    if ax is None:
+        figure = Figure(layout="constrained")
+        ax = figure.subplots()
+    edges = np.histogram_bin_edges(np.concatenate(sets), bins)
+    for i, (data, name) in enumerate(zip(sets, names, strict=True)):
+        colour = PALETTE[i % len(PALETTE)]
+        ax.hist(data, edges, density=density, histtype="stepfilled", color=colour, alpha=0.25 if several else 0.8)
+        ax.hist(data, edges, density=density, histtype="step", color=colour, linewidth=1.4, label=name)
+    ax.set_ylabel("density" if density else "count")
+    if xlabel:
+        ax.set_xlabel(xlabel)
+    if title:
+        ax.set_title(title)
+    if any(names):
+        ax.legend()
+    return figure
+
+
+def animate(
+    draw: Callable[[Figure, int], object],
+    frames: int,
+    *,
+    interval: int = 400,
+    size: tuple[float, float] = (6.5, 3.6),
+) -> FuncAnimation:
+    """Make an animation of `frames` pictures, `interval` ms each: `draw(figure, i)` draws picture i on an empty figure.
+
+    For a notebook (`.to_jshtml()`) or a file (`.save("x.gif", writer="pillow")`); a post shows a `flipbook`.
+    """
+    if frames < 1 or interval <= 0:
+        raise ValueError(f"frames must be at least 1 and interval positive, got frames={frames}, interval={interval}")
+    figure = Figure(figsize=size, layout="constrained")
+
+    def step(i: int) -> list:
+        figure.clear()
+        draw(figure, i)
+        return []
+
+    return FuncAnimation(figure, step, frames=frames, interval=interval, blit=False)
