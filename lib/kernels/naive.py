@@ -1,6 +1,6 @@
 """The matrix product in five steps, each giving torch more of the work: from three Python loops to one call.
 
-All take a [m, k] and b [k, n] of one floating dtype on one device, and return a @ b [m, n]. They raise a ValueError
+All take a [m, inner] and b [inner, n] of one floating dtype on one device, and return a @ b [m, n]. They raise a ValueError
 where shapes, dtypes or devices do not fit.
 """
 
@@ -12,13 +12,13 @@ from lib.kernels import check
 
 
 def loops(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Multiply by three Python loops: m * n * k steps, each one product of two numbers."""
-    m, k, n = check.product(a, b)
+    """Multiply by three Python loops: m * n * inner steps, each one product of two numbers."""
+    m, inner, n = check.product(a, b)
     c = a.new_zeros(m, n)
     for i in range(m):
         for j in range(n):
-            for l in range(k):
-                c[i, j] += a[i, l] * b[l, j]
+            for k in range(inner):
+                c[i, j] += a[i, k] * b[k, j]
     return c
 
 
@@ -42,9 +42,9 @@ def broadcast(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 
 def einsum(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Multiply by naming what is summed: l appears on the left of the arrow only."""
+    """Multiply by naming what is summed: k appears on the left of the arrow only."""
     check.product(a, b)
-    return torch.einsum("il,lj->ij", a, b)
+    return torch.einsum("ik,kj->ij", a, b)
 
 
 def matmul(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
