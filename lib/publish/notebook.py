@@ -1,0 +1,185 @@
+"""Notebooks as plain JSON: find, read, check, fill with outputs, and write, whole or not at all."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import re
+import tempfile
+from pathlib import Path
+
+LIMIT = 600_000  # bytes of stored outputs a post
+COLOPHON = "application/vnd.lib.colophon+json"
+NAME = re.compile(r"\d\d-[a-z0-9]+(-[a-z0-9]+)*")
+VIEW_STATE = ("papermill", "execution", "ExecuteTime", "collapsed", "scrolled", "colab", "outputId", "vscode")
+FORBIDDEN = ("text/html", "application/javascript", "text/latex", "application/vnd.jupyter.widget-view+json")
+
+
+class NotebookError(ValueError):
+    """A notebook that cannot be used; the message says what is wrong and what to do."""
+
+
+def find(root: Path) -> list[Path]:
+    """Return the notebooks of the posts under `root`, in reading order."""
+    return sorted((root / "posts").glob("*/index.ipynb"))
+
+
+def read(path: Path) -> dict:
+    """Read a notebook; raises NotebookError if it is not JSON or not a notebook of format 4."""
+    try:
+        nb = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise NotebookError(f"not JSON ({error}); bring it back with: git checkout -- {_named(path)}") from error
+    except OSError as error:
+        raise NotebookError(f"cannot be read: {error.strerror}") from error
+    if not isinstance(nb, dict) or nb.get("nbformat") != 4 or not isinstance(nb.get("cells"), list):
+        raise NotebookError("not a notebook of format 4; open it in Jupyter and save it again")
+    nb["cells"] = [cell for cell in nb["cells"] if "injected-parameters" not in tags(cell)]
+    return nb
+
+
+def check(nb: dict) -> None:
+    """Raise NotebookError unless the notebook has front matter with a title, and a cell of parameters."""
+    if not front_matter(nb).get("title"):
+        raise NotebookError(
+            "no front matter; the first cell must be raw and hold `title: ...` between two `---` lines"
+            " (`python -m lib.publish new` makes a post that has it)"
+        )
+    if not any(cell["cell_type"] == "code" and "parameters" in tags(cell) for cell in nb["cells"]):
+        raise NotebookError(
+            'no parameters cell; give the code cell with `budget = "auto"` and `seed = 42` the tag `parameters`'
+        )
+
+
+def front_matter(nb: dict) -> dict[str, str]:
+    """Return the `key: value` lines at the top level of the first cell's front matter; empty if there is none."""
+    first = source(nb["cells"][0]) if nb["cells"] else ""
+    block = re.match(r"---\n(.*?)\n---\s*\Z", first.strip() + "\n", re.DOTALL)
+    if not block:
+        return {}
+    lines = re.findall(r"^([\w-]+):[ \t]*(.*?)[ \t]*$", block[1], re.MULTILINE)
+    return {key: value.strip("\"'") for key, value in lines}
+
+
+def source(cell: dict) -> str:
+    """Return a cell's source as one string."""
+    return _joined(cell.get("source", ""))
+
+
+def tags(cell: dict) -> list[str]:
+    """Return a cell's tags."""
+    return cell.get("metadata", {}).get("tags", [])
+
+
+def first_line(cell: dict) -> str:
+    """Return the first line of a cell that is neither blank nor an option of the page (`#| ...`)."""
+    lines = [line.strip() for line in source(cell).splitlines()]
+    return next((line for line in lines if line and not line.startswith("#|")), "")
+
+
+def fill(nb: dict, outputs: list[list[dict] | None]) -> dict:
+    """Return the notebook with these outputs, one list for each cell (None for prose), and without traces of a run."""
+    nb = copy.deepcopy(nb)
+    count = 0
+    for number, (cell, filled) in enumerate(zip(nb["cells"], outputs, strict=True), start=1):
+        cell.setdefault("id", f"cell-{number}")
+        cell["source"] = source(cell).splitlines(keepends=True)
+        cell["metadata"] = {key: value for key, value in cell.get("metadata", {}).items() if key not in VIEW_STATE}
+        if cell["cell_type"] == "code":
+            ran = bool(source(cell).strip())
+            count += ran
+            cell["execution_count"] = count if ran else None
+            cell["outputs"] = [_tidy(output, count) for output in filled or []]
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    kept = {key: value for key, value in nb["metadata"].items() if key == "provenance"}
+    nb["metadata"] = {"kernelspec": kernel, "language_info": {"name": "python"}} | kept
+    return nb | {"nbformat_minor": max(5, nb.get("nbformat_minor", 5))}
+
+
+def colophon(nb: dict) -> dict | None:
+    """Return what the post's last colophon says, or None."""
+    found = [data[COLOPHON] for _, output in outputs(nb) if COLOPHON in (data := output.get("data", {}))]
+    return found[-1] if found else None
+
+
+def outputs(nb: dict) -> list[tuple[int, dict]]:
+    """Return (cell number from 1, output) for all outputs."""
+    cells = enumerate(nb["cells"], start=1)
+    return [(number, output) for number, cell in cells for output in cell.get("outputs", [])]
+
+
+def oversize(nb: dict, limit: int = LIMIT) -> tuple[int, str] | None:
+    """Return the cell with the largest outputs and a sentence, when the stored outputs are over `limit` bytes."""
+    sizes: dict[int, int] = {}
+    for number, output in outputs(nb):
+        sizes[number] = sizes.get(number, 0) + len(json.dumps(output))
+    if sum(sizes.values()) <= limit:
+        return None
+    largest = max(sizes, key=sizes.__getitem__)
+    return largest, (
+        f"stored outputs of {sum(sizes.values()) / 1000:,.0f} kB are over the limit of {limit / 1000:,.0f} kB;"
+        f" this cell alone has {sizes[largest] / 1000:,.0f} kB"
+    )
+
+
+def unwanted(nb: dict) -> list[tuple[int, str]]:
+    """Return (cell number, what is wrong) for outputs that must not be stored: stderr, HTML, scripts."""
+    found = []
+    for number, output in outputs(nb):
+        if output.get("name") == "stderr":
+            lines = _joined(output["text"]).strip().splitlines() or [""]
+            found.append((number, f"writes to stderr: {lines[-1][:120]}"))
+        found += [(number, f"stores {mime}") for mime in FORBIDDEN if mime in output.get("data", {})]
+    return found
+
+
+def write(path: Path, nb: dict) -> None:
+    """Write a notebook the way Jupyter does (so that it diffs well), whole or not at all."""
+    text = json.dumps(nb, ensure_ascii=False, indent=1, sort_keys=True)
+    write_whole(path, f"{text}\n".encode())
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file through a temporary one beside it, so that whoever reads `path` sees the old or the new content."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o644)
+        os.replace(temporary, path)  # noqa: PTH105 - the call that the fault tests break
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a killed run left of its temporary files."""
+    for path in folder.glob(".index.ipynb.*.tmp"):
+        path.unlink(missing_ok=True)
+
+
+def _joined(text: str | list[str]) -> str:
+    return text if isinstance(text, str) else "".join(text)
+
+
+def _named(path: Path) -> str:
+    return "/".join(path.parts[-3:])
+
+
+def _tidy(output: dict, count: int) -> dict:
+    output = dict(output)
+    if "execution_count" in output:
+        output["execution_count"] = count
+    if "text" in output:
+        output["text"] = _joined(output["text"]).splitlines(keepends=True)
+    if "data" in output:
+        output["data"] = {
+            mime: value.splitlines(keepends=True) if mime.startswith("text/") and isinstance(value, str) else value
+            for mime, value in output["data"].items()
+        }
+    return output

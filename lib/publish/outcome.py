@@ -1,0 +1,63 @@
+"""How the posts fared, told so that whoever reads it knows what to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lib.publish import notebook
+from lib.publish.options import Options
+from lib.publish.progress import span
+
+
+@dataclass
+class Result:
+    """How a post fared: `status` is ok, failed or reused; a failure has its cell (from 1, all count) and error."""
+
+    post: str
+    status: str
+    seconds: float = 0.0
+    cells: int = 0
+    facts: dict = field(default_factory=dict)
+    cell: int | None = None
+    line: str = ""
+    error: str = ""
+    traceback: str = ""
+    warnings: list[str] = field(default_factory=list)
+
+    def verdict(self) -> str:
+        """Say it in a line."""
+        if self.status == "failed":
+            return f"FAILED{f' at cell {self.cell}' if self.cell else ''}: {self.error.splitlines()[0]}"
+        if self.status == "reused":
+            return "executed before, nothing has changed since"
+        where = ", ".join(str(self.facts[key]) for key in ("budget", "device") if self.facts.get(key))
+        warned = "".join(f"\n  warning: {warning}" for warning in self.warnings)
+        return f"ok, {self.cells} cells in {span(self.seconds)}{f' ({where})' if where else ''}{warned}"
+
+
+def summary(results: list[Result], options: Options) -> str:
+    """Tell every failure by post, cell, line and error, with the command that reruns it alone."""
+    failed = [result for result in results if result.status == "failed"]
+    if not failed:
+        return ""
+    blocks = [f"{len(failed)} of {len(results)} posts failed"]
+    for result in failed:
+        where = f", cell {result.cell} of {result.cells} (from 1, prose counts too)" if result.cell else ""
+        lines = [f"posts/{result.post}/index.ipynb{where}", *([f"    {result.line}"] if result.line else [])]
+        lines += [f"  {line}" for line in result.error.splitlines()]
+        if result.traceback and (log := _log(options.root, result)):
+            lines.append(f"  traceback: {log}")
+        place = " --in-place" if options.out is None else ""
+        lines.append(f"  again: python -m lib.publish run --only {result.post} --budget {options.budget}{place}")
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks)
+
+
+def _log(root: Path, result: Result) -> str | None:
+    path = root / "_build" / "logs" / f"{result.post}.txt"
+    try:
+        notebook.write_whole(path, result.traceback.encode())
+    except OSError:
+        return None
+    return path.relative_to(root).as_posix()

@@ -1,0 +1,259 @@
+"""Where a post's results come from: digests of its code, of the library it uses, of pins, weights and outputs.
+
+The digest of code is taken from the syntax tree by a walk of our own, since `ast.dump` differs between versions of
+Python: fields that are empty, contexts and docstrings are left out, texts are escaped to ASCII, and the pieces of
+formatted strings are merged. Comments, prose and formatting therefore change nothing.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lib.publish import notebook
+
+PACKAGE = "lib"
+DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+DISTRIBUTIONS = {
+    "PIL": ["pillow"],
+    "numba": ["numba", "numba-cuda"],
+    "skimage": ["scikit-image"],
+    "sklearn": ["scikit-learn"],
+}
+FACTS = ("budget", "device", "machine", "versions", "data", "seed", "seconds")
+MAGIC = re.compile(r"^([ \t]*)((?:\w+[ \t]*=[ \t]*)?[%!].*|\?.*|[^#\n]*\?)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Code:
+    """What matters of some code: its digest, the dotted names it imports, and the texts in it."""
+
+    digest: str
+    imports: frozenset[str] = frozenset()
+    texts: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class State:
+    """`name` is fresh, stale, unverified, never run or broken; `because` names the files (or says what is wrong)."""
+
+    name: str
+    because: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return f"{self.name} because of {', '.join(self.because)}" if self.name == "stale" else self.name
+
+
+def short(text: str) -> str:
+    """Return the first 16 digits of the SHA-256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def canonical(node: object) -> Iterator[str]:
+    """Walk a syntax tree and yield what is the same in every version of Python that can parse it."""
+    if isinstance(node, ast.JoinedStr):
+        node = ast.JoinedStr(values=_merged(node.values))
+    if isinstance(node, ast.AST):
+        yield f"({type(node).__name__}"
+        for name in sorted(node._fields):
+            value = getattr(node, name, None)
+            if value is None or name in ("ctx", "kind", "type_comment", "type_ignores"):
+                continue
+            if name == "body" and isinstance(node, DEFINITIONS):
+                value = value[_is_docstring(value) :]
+            if not isinstance(value, list) or value:
+                yield name
+                yield from canonical(value)
+        yield ")"
+    elif isinstance(node, list):
+        yield "["
+        for item in node:
+            yield from canonical(item)
+        yield "]"
+    else:
+        yield f"{type(node).__name__}:{node!a}"
+
+
+def analyse(code: str, package: str = "") -> Code:
+    """Return digest, imports and texts of Python code; `package` is where its relative imports start."""
+    tree = ast.parse(code)
+    tree.body = tree.body[_is_docstring(tree.body) :]
+    return of_tree(tree, package)
+
+
+def of_tree(tree: ast.Module, package: str = "") -> Code:
+    """As `analyse`, for code that is parsed already."""
+    texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    return Code(short(" ".join(canonical(tree))), frozenset(_imports(tree, package)), frozenset(texts))
+
+
+def analyse_post(nb: dict) -> Code:
+    """Return digest, imports and texts of a post's code cells; magics count as text."""
+    parts = [_analyse_cell(notebook.source(cell)) for cell in nb["cells"] if cell["cell_type"] == "code"]
+    parts = [part for part in parts if part is not None]
+    return Code(
+        short(" ".join(part.digest for part in parts)),
+        frozenset().union(*(part.imports for part in parts)),
+        frozenset().union(*(part.texts for part in parts)),
+    )
+
+
+class Project:
+    """A project's library, pins and weights, each read once."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._modules: dict[Path, Code] = {}
+        self._pins = dict(_pins(root / "requirements.txt"))
+        self._files = _manifest(root / "data" / "manifest.json")
+
+    def digests(self, nb: dict) -> dict:
+        """Return the digests of all that a post's results depend on, its own outputs included."""
+        post = analyse_post(nb)
+        modules = self.modules(post.imports)
+        used = [post, *modules.values()]
+        tops = {name.partition(".")[0] for code in used for name in code.imports}
+        names = {pin for top in tops for pin in DISTRIBUTIONS.get(top, [top.lower().replace("_", "-")])}
+        texts = frozenset().union(*(code.texts for code in used))
+        return {
+            "code": post.digest,
+            "modules": {path.relative_to(self.root).as_posix(): code.digest for path, code in sorted(modules.items())},
+            "pins": {name: self._pins[name] for name in sorted(names & self._pins.keys())},
+            "files": {
+                name: digest
+                for name, digest in sorted(self._files.items())
+                if Path(name).name in texts or name in texts
+            },
+            "outputs": outputs_digest(nb),
+        }
+
+    def modules(self, names: Iterable[str]) -> dict[Path, Code]:
+        """Return the files of the library that these imports load, directly or not."""
+        found: dict[Path, Code] = {}
+        waiting = list(names)
+        while waiting:
+            parts = waiting.pop().split(".")
+            if parts[0] != PACKAGE:
+                continue
+            for length in range(1, len(parts) + 1):
+                path = self._file(parts[:length])
+                if path and path not in found:
+                    found[path] = self._module(path)
+                    waiting += found[path].imports
+        return found
+
+    def state(self, nb: dict) -> State:
+        """Compare what a notebook's provenance says with the project as it is now."""
+        then = nb.get("metadata", {}).get("provenance", {}).get("digests")
+        if not then:
+            return State("unverified" if notebook.outputs(nb) else "never run")
+        now = self.digests(nb)
+        if then.get("outputs") != now["outputs"]:
+            return State("unverified")
+        because = ["its own code"] if then.get("code") != now["code"] else []
+        because += _changed(then.get("modules", {}), now["modules"])
+        because += [f"requirements.txt ({name})" for name in _changed(then.get("pins", {}), now["pins"])]
+        because += [f"data/{name}" for name in _changed(then.get("files", {}), now["files"])]
+        return State("stale", because) if because else State("fresh")
+
+    def _file(self, parts: list[str]) -> Path | None:
+        path = self.root.joinpath(*parts)
+        return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
+
+    def _module(self, path: Path) -> Code:
+        if path not in self._modules:
+            package = ".".join(path.parent.relative_to(self.root).parts)
+            text = path.read_text(encoding="utf-8")
+            try:
+                self._modules[path] = analyse(text, package)
+            except SyntaxError:  # half-edited: it differs from what ran, and the run will say why
+                self._modules[path] = Code(short(text))
+        return self._modules[path]
+
+
+def provenance(project: Project, nb: dict, asked: str, date: str) -> dict:
+    """Return what goes into an executed notebook's metadata: the facts of its colophon, the date and the digests."""
+    facts = notebook.colophon(nb) or {"budget": asked}
+    return {key: facts[key] for key in FACTS if key in facts} | {
+        "asked": asked,
+        "date": date,
+        "digests": project.digests(nb),
+    }
+
+
+def outputs_digest(nb: dict) -> str:
+    """Return the digest of the stored outputs: what they show, not how lines are split or cells counted."""
+    cells = [[_shown(output) for output in cell.get("outputs", [])] for cell in nb["cells"]]
+    return short(json.dumps([shown for shown in cells if shown], sort_keys=True))
+
+
+def _shown(output: dict) -> list:
+    data = {
+        mime: "".join(value) if isinstance(value, list) else value for mime, value in output.get("data", {}).items()
+    }
+    return [output["output_type"], output.get("name"), "".join(output.get("text", [])), data, output.get("evalue")]
+
+
+def _analyse_cell(code: str) -> Code | None:
+    try:
+        tree = ast.parse(code)
+    except SyntaxError:
+        try:
+            tree = ast.parse(MAGIC.sub(lambda match: f"{match[1]}{match[2].strip()!r}", code))
+        except SyntaxError:  # a cell magic, or a language of its own
+            return Code(short(code.strip()))
+    return of_tree(tree) if tree.body else None
+
+
+def _is_docstring(body: list) -> bool:
+    first = body[0].value if body and isinstance(body[0], ast.Expr) else None
+    return isinstance(first, ast.Constant) and isinstance(first.value, str)
+
+
+def _merged(values: list) -> list:
+    merged: list = []
+    for value in values:
+        if not isinstance(value, ast.Constant):
+            merged.append(value)
+        elif merged and isinstance(merged[-1], ast.Constant):
+            merged[-1] = ast.Constant(merged[-1].value + value.value)
+        elif value.value:
+            merged.append(value)
+    return merged
+
+
+def _imports(tree: ast.AST, package: str) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _pins(path: Path) -> Iterator[tuple[str, str]]:
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        pin = " ".join(line.partition("#")[0].split())
+        if name := re.match(r"[A-Za-z0-9._-]+", pin):
+            yield name[0].lower().replace("_", "-"), pin
+
+
+def _manifest(path: Path) -> dict[str, str]:
+    if not path.exists():
+        return {}
+    entries = json.loads(path.read_text(encoding="utf-8"))
+    entries = entries.get("files", entries)
+    return {
+        name: entry["sha256"][:16] for name, entry in entries.items() if isinstance(entry, dict) and "sha256" in entry
+    }
+
+
+def _changed(then: dict, now: dict) -> list[str]:
+    return sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
