@@ -1,0 +1,204 @@
+"""The matrix product as a BLAS builds it: packed panels, and an inner block whose sums never leave the registers.
+
+The scheme is that of Goto and van de Geijn, "Anatomy of high-performance matrix multiplication" (2008), with two
+loops fewer than BLIS: `DEPTH` rows of b are packed into panels as wide as a tile and stay in the L2 cache; a panel of
+`ROWS` rows of a is packed into the L1 cache and multiplied by every panel of b in turn. One such product, `tile_product`,
+is written in LLVM's own language, because numba has no vector type: `ROWS * VECTORS` vectors of sums, which the compiler
+keeps in registers, take one row of the panel of b and one column of the panel of a at a time.
+"""
+
+from __future__ import annotations
+
+import llvmlite.binding as llvm
+import numba
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+# Bytes in a vector register, and the rows and vectors of a tile: as many sums as the CPU has registers to hold, less
+# those that one row of b and a number of a need (32 registers with AVX-512 and on Arm, 16 with AVX).
+FEATURES = llvm.get_host_cpu_features()
+if FEATURES.get("avx512f"):
+    VECTOR_BYTES, ROWS, VECTORS = 64, 12, 2
+elif FEATURES.get("avx"):
+    VECTOR_BYTES, ROWS, VECTORS = 32, 6, 2
+else:
+    VECTOR_BYTES, ROWS, VECTORS = 16, (8 if FEATURES.get("neon") else 4), (3 if FEATURES.get("neon") else 2)
+DEPTH = 256
+B_BYTES = 2**20  # of packed b, to stay in an L2 cache
+
+
+@numba.njit(parallel=True)
+def product(a, b, packed, c):
+    """Write a [m, k] @ b [k, n] into c [m, n]; k is at least 1, and `packed` holds `packed_size(b)` numbers."""
+    width = tile_width(b)
+    block = columns(b)
+    for j0 in range(0, b.shape[1], block):
+        panels = -(-min(block, b.shape[1] - j0) // width)
+        for l0 in range(0, b.shape[0], DEPTH):
+            depth = min(DEPTH, b.shape[0] - l0)
+            for p in numba.prange(panels):
+                pack_columns(b, l0, depth, j0 + p * width, packed, p * DEPTH * width)
+            for q in numba.prange(-(-a.shape[0] // ROWS)):
+                rows = pack_rows(a, q * ROWS, l0, depth)
+                for p in range(panels):
+                    add_tile(rows, packed, p * DEPTH * width, depth, c, q * ROWS, j0 + p * width, l0 == 0)
+
+
+@numba.njit
+def tile_width(b):
+    """Return the columns of a tile for the dtype of b."""
+    return VECTORS * VECTOR_BYTES // b.itemsize
+
+
+@numba.njit
+def columns(b):
+    """Return how many columns of b are packed at a time."""
+    return B_BYTES // (DEPTH * b.itemsize) // tile_width(b) * tile_width(b)
+
+
+@numba.njit
+def packed_size(b):
+    """Return how many numbers the packed panels of b take."""
+    return min(columns(b), -(-b.shape[1] // tile_width(b)) * tile_width(b)) * DEPTH
+
+
+@numba.njit
+def pack_columns(b, l0, depth, j0, packed, at):
+    """Copy `depth` rows of a tile's width, from row l0 and column j0 of b, end to end; what is beyond b is zero."""
+    width = tile_width(b)
+    inside = min(width, b.shape[1] - j0)
+    for l in range(depth):
+        if inside == width:
+            copy_row(b, l0 + l, j0, packed, at + l * width)
+        else:
+            for j in range(width):
+                packed[at + l * width + j] = b[l0 + l, j0 + j] if j < inside else 0
+
+
+@numba.njit
+def pack_rows(a, i0, l0, depth):
+    """Return a copy of ROWS rows of a, from row i0 and column l0; rows beyond a are zero."""
+    packed = np.empty((ROWS, DEPTH), a.dtype)
+    for i in range(ROWS):
+        if i0 + i < a.shape[0]:
+            packed[i, :depth] = a[i0 + i, l0 : l0 + depth]
+        else:
+            packed[i] = 0
+    return packed
+
+
+@numba.njit
+def add_tile(rows, packed, at, depth, c, i, j, first):
+    """Add a tile's product to c at (i, j), or write it there if it is the `first`; a tile may stick out of c."""
+    width = tile_width(c)
+    if i + ROWS <= c.shape[0] and j + width <= c.shape[1]:
+        tile_product(rows, packed, at, depth, c, i, j, first)
+    else:
+        tile = np.empty((ROWS, width), c.dtype)
+        tile_product(rows, packed, at, depth, tile, 0, 0, True)
+        for y in range(min(ROWS, c.shape[0] - i)):
+            for x in range(min(width, c.shape[1] - j)):
+                c[i + y, j + x] = tile[y, x] if first else c[i + y, j + x] + tile[y, x]
+
+
+@intrinsic
+def copy_row(typing, source, i, j, target, at):
+    """Copy a tile's width of numbers from row i and column j of `source` to `target`, in whole vectors."""
+
+    def generate(context, builder, signature, args):
+        source, target = (Memory(context, builder, signature.args[n], args[n]) for n in (0, 3))
+        for v in range(VECTORS):
+            target.store(source.load(source.address(args[1], args[2], v)), target.address(None, args[4], v))
+
+    return types.void(source, i, j, target, at), generate
+
+
+@intrinsic
+def tile_product(typing, a, b, at, depth, c, i, j, first):
+    """Multiply packed rows a [ROWS, DEPTH] by the panel at b[at:], over `depth`, and add to (or write) c at (i, j)."""
+
+    def generate(context, builder, signature, args):
+        a, b, c = (Memory(context, builder, signature.args[n], args[n]) for n in (0, 1, 4))
+        at, depth, i, j, first = args[2], args[3], *args[5:]
+        start, loop, end = builder.block, builder.append_basic_block("depth"), builder.append_basic_block("store")
+        zero = ir.Constant(at.type, 0)
+        builder.branch(loop)
+
+        builder.position_at_end(loop)
+        l = builder.phi(at.type)
+        sums = [[builder.phi(a.vector) for _ in range(VECTORS)] for _ in range(ROWS)]
+        offset = builder.add(at, builder.mul(l, ir.Constant(at.type, VECTORS * a.lanes)))
+        row = [b.load(b.address(None, offset, v)) for v in range(VECTORS)]
+        added = []
+        for y in range(ROWS):
+            number = a.broadcast(a.address(ir.Constant(at.type, y), l, 0))
+            added.append([a.multiply_add(number, row[v], sums[y][v]) for v in range(VECTORS)])
+        following = builder.add(l, ir.Constant(at.type, 1))
+        builder.cbranch(builder.icmp_signed("<", following, depth), loop, end)
+        for phi, first_value, next_value in [(l, zero, following)] + [
+            (sums[y][v], ir.Constant(a.vector, None), added[y][v]) for y in range(ROWS) for v in range(VECTORS)
+        ]:
+            phi.add_incoming(first_value, start)
+            phi.add_incoming(next_value, loop)
+
+        builder.position_at_end(end)
+        places = [
+            (c.address(builder.add(i, ir.Constant(i.type, y)), j, v), added[y][v])
+            for y in range(ROWS)
+            for v in range(VECTORS)
+        ]
+        with builder.if_else(first) as (write, add):
+            with write:
+                for address, value in places:
+                    c.store(value, address)
+            with add:
+                for address, value in places:
+                    c.store(builder.fadd(value, c.load(address)), address)
+
+    return types.void(a, b, at, depth, c, i, j, first), generate
+
+
+class Memory:
+    """An array as LLVM sees it while code is generated: addresses, and vectors loaded and stored at them."""
+
+    def __init__(self, context, builder: ir.IRBuilder, kind: types.Array, value: ir.Value) -> None:
+        self.builder = builder
+        self.number = context.get_value_type(kind.dtype)
+        self.size = context.get_abi_sizeof(self.number)
+        self.lanes = VECTOR_BYTES // self.size
+        self.vector = ir.VectorType(self.number, self.lanes)
+        array = context.make_array(kind)(context, builder, value)
+        self.start = array.data
+        self.row_bytes = cgutils.unpack_tuple(builder, array.strides)[0]
+
+    def address(self, row: ir.Value | None, column: ir.Value, vector: int) -> ir.Value:
+        """Return the address `vector` vectors to the right of (row, column)."""
+        place = self.builder.gep(self.start, [column])
+        if row is not None:
+            step = self.builder.bitcast(place, ir.IntType(8).as_pointer())
+            step = self.builder.gep(step, [self.builder.mul(row, self.row_bytes)])
+            place = self.builder.bitcast(step, self.start.type)
+        return self.builder.gep(place, [ir.Constant(column.type, vector * self.lanes)])
+
+    def load(self, address: ir.Value) -> ir.Value:
+        """Load a vector; it need not be aligned."""
+        return self.builder.load(self.builder.bitcast(address, self.vector.as_pointer()), align=self.size)
+
+    def store(self, value: ir.Value, address: ir.Value) -> None:
+        """Store a vector; it need not be aligned."""
+        self.builder.store(value, self.builder.bitcast(address, self.vector.as_pointer()), align=self.size)
+
+    def broadcast(self, address: ir.Value) -> ir.Value:
+        """Load a number into all lanes of a vector."""
+        undefined, first = ir.Constant(self.vector, ir.Undefined), ir.Constant(ir.IntType(32), 0)
+        one = self.builder.insert_element(undefined, self.builder.load(address), first)
+        everywhere = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), None)
+        return self.builder.shuffle_vector(one, undefined, everywhere)
+
+    def multiply_add(self, x: ir.Value, y: ir.Value, z: ir.Value) -> ir.Value:
+        """Return x * y + z, in one instruction where the CPU has it."""
+        kind = ir.FunctionType(self.vector, [self.vector] * 3)
+        name = f"llvm.fmuladd.v{self.lanes}f{self.size * 8}"
+        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), [x, y, z])
