@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import errno
 import json
+import re
 import shutil
 import sys
 import time
