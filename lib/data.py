@@ -244,7 +244,7 @@ def read_idx(path: str | Path, sha256: str | None = None) -> np.ndarray:
 
 
 def verify(path: str | Path, sha256: str) -> Path:
-    """Return `path` when the file has this sha256; else raise a ValueError naming it, what is expected and what is there."""
+    """Return `path` when the file has this sha256; else raise a ValueError that names it, both sums and the remedy."""
     path = Path(path)
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()

@@ -58,17 +58,18 @@ def _warp(u: Tensor) -> Tensor:
 
 
 def _letters(side: int = 2 * SIDE) -> np.ndarray:
-    """Draw each letter in each font, centred and as large as fits: float32 [10, fonts, side, side], ink 1."""
+    """Draw each letter in each font, as large as fits and centred: float32 [10, fonts, side, side], ink 1."""
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-    pictures = np.empty((len(CLASSES), len(FONTS), side, side), np.float32)
+    fits = round(0.82 * side)
+    pictures = np.zeros((len(CLASSES), len(FONTS), side, side), np.float32)
     for j, name in enumerate(FONTS):
-        font = ImageFont.truetype(folder / f"{name}.ttf", round(0.95 * side))
+        font = ImageFont.truetype(folder / f"{name}.ttf", 2 * side)
         for i, letter in enumerate(CLASSES):
-            picture = Image.new("L", (side, side))
-            ImageDraw.Draw(picture).text((side / 2, side / 2), letter, fill=255, font=font, anchor="mm")
-            box = picture.getbbox()
-            shift = [(box[k] + box[k + 2] - side) // 2 for k in (0, 1)]
-            pictures[i, j] = np.asarray(
-                picture.transform(picture.size, Image.Transform.AFFINE, (1, 0, shift[0], 0, 1, shift[1]))
-            )
+            picture = Image.new("L", (6 * side, 6 * side))
+            ImageDraw.Draw(picture).text((2 * side, 2 * side), letter, fill=255, font=font)
+            ink = picture.crop(picture.getbbox())
+            scale = fits / max(ink.size)
+            ink = ink.resize([max(1, round(scale * length)) for length in ink.size], Image.Resampling.BOX)
+            left, top = ((side - length) // 2 for length in ink.size)
+            pictures[i, j, top : top + ink.height, left : left + ink.width] = np.asarray(ink)
     return pictures / 255

@@ -163,8 +163,9 @@ def heatmap(
 ) -> Figure | None:
     """Show a matrix [rows, columns] as coloured cells, each with its value written in it.
 
-    Values of both signs are blue and orange about 0. `highlight` outlines cells, as (row, column). Returns a new figure,
-    or None when drawn on `ax`. Raises ValueError for another shape, values that are not finite, or labels that do not fit.
+    Values of both signs are blue and orange about 0. `highlight` outlines cells, as (row, column). Returns a new
+    figure, or None when drawn on `ax`. Raises ValueError for another shape, values that are not finite, or labels that
+    do not fit.
     """
     array = _array(values, "values")
     if array.ndim != 2:
@@ -185,9 +186,7 @@ def heatmap(
     if annotate:
         _write_values(ax, array, mesh.to_rgba(array), fmt or (".2g" if array.dtype.kind == "f" else "d"))
     for row, column in highlight:
-        ax.add_patch(
-            plt.Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=ORANGE, linewidth=2.2, zorder=3)
-        )
+        ax.add_patch(plt.Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=INK, linewidth=2.4, zorder=3))
     _label(ax.set_xticks, column_labels, array.shape[1], "column_labels")
     _label(ax.set_yticks, row_labels, array.shape[0], "row_labels")
     ax.tick_params(length=0)
@@ -202,7 +201,7 @@ def _write_values(ax: Axes, array: np.ndarray, colours: np.ndarray, fmt: str) ->
     luminance = colours[..., :3] ** 2.2 @ (0.2126, 0.7152, 0.0722)
     for (row, column), value in np.ndenumerate(array):
         colour = PAPER if luminance[row, column] < 0.25 else INK
-        text = format(int(value) if array.dtype.kind == "b" else value, fmt)
+        text = format(int(value) if array.dtype.kind == "b" else value, fmt).replace("-", "\N{MINUS SIGN}")
         ax.text(column, row, text, ha="center", va="center", color=colour, fontsize=size)
 
 
