@@ -23,7 +23,7 @@ def _row(project: Project, path: Path) -> dict:
         notebook.check(nb)
         title = notebook.front_matter(nb)["title"]
         said = nb.get("metadata", {}).get("provenance", {})
-        state = project.state(nb)
+        state = project.state(nb, path)
     except notebook.NotebookError as error:
         state = State("broken", [str(error)])
     about = {key: said.get(key) for key in ("budget", "device", "machine", "date", "seconds")}

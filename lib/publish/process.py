@@ -54,8 +54,9 @@ class Worker:
         with suppress(OSError):  # it died before it read the job: there will be no events
             self.process.stdin.write(job.encode() + b"\n")
             self.process.stdin.flush()
-        for line in self.process.stdout:
-            self.events.put((self, json.loads(line)))
+        with suppress(ValueError):  # it was killed in the middle of a line
+            for line in self.process.stdout:
+                self.events.put((self, json.loads(line)))
         self.events.put((self, None))
 
     def stop(self, grace: float = GRACE) -> None:

@@ -125,10 +125,11 @@ class Progress:
         now = self.clock()
         full = round(BAR * task.done / max(task.cells, 1))
         left = task.left(now)
+        name = task.name.ljust(max(map(len, self.tasks)))
         left_text = f" · {span(left)} left" if left is not None and left >= 1 else ""
         return (
-            f"  {task.name} {'━' * full}{'╌' * (BAR - full)} {task.done}/{task.cells} cells"
-            f" · {span(now - task.started)}{left_text} · {task.line}"
+            f"  {name} {'━' * full}{'╌' * (BAR - full)} {task.done}/{task.cells} cells"
+            f" · {span(now - task.started)}{left_text} · {task.line or 'starting'}"
         )
 
 

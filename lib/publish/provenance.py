@@ -147,15 +147,15 @@ class Project:
                     waiting += found[path].imports
         return found
 
-    def state(self, nb: dict) -> State:
-        """Compare what a notebook's provenance says with the project as it is now."""
+    def state(self, nb: dict, path: Path) -> State:
+        """Compare what the provenance of a notebook, that of the post at `path`, says with the project as it is now."""
         then = nb.get("metadata", {}).get("provenance", {}).get("digests")
         if not then:
             return State("unverified" if notebook.outputs(nb) else "never run")
         now = self.digests(nb)
         if then.get("outputs") != now["outputs"]:
             return State("unverified")
-        because = ["its own code"] if then.get("code") != now["code"] else []
+        because = [path.relative_to(self.root).as_posix()] if then.get("code") != now["code"] else []
         because += _changed(then.get("modules", {}), now["modules"])
         because += [f"requirements.txt ({name})" for name in _changed(then.get("pins", {}), now["pins"])]
         because += [f"data/{name}" for name in _changed(then.get("files", {}), now["files"])]
@@ -256,4 +256,6 @@ def _manifest(path: Path) -> dict[str, str]:
 
 
 def _changed(then: dict, now: dict) -> list[str]:
-    return sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
+    changed = {name for name in then.keys() & now.keys() if then[name] != now[name]}
+    # What came or went did so because of a change elsewhere, unless there is none: then it is a file made or deleted.
+    return sorted(changed or then.keys() ^ now.keys())

@@ -66,7 +66,7 @@ class _Run:
                     worker.process.stdin.close()  # all at once, then one after the other
             for worker in self.workers:
                 worker.stop()
-        return self.results
+        return sorted(self.results, key=lambda result: result.post)
 
     def _prepare(self, paths: list[Path]) -> list[tuple[Path, dict]]:
         ready = []
@@ -78,7 +78,7 @@ class _Run:
             except notebook.NotebookError as error:
                 self._note(Result(path.parent.name, "failed", error=f"{path.relative_to(self.options.root)}: {error}"))
                 continue
-            if self.options.stale and self.project.state(nb).name == "fresh":
+            if self.options.stale and self.project.state(nb, path).name == "fresh":
                 continue
             if self.options.reuse and self._reuse(path, nb):
                 self._note(Result(path.parent.name, "reused"))
@@ -103,7 +103,7 @@ class _Run:
         if self.options.budget not in (said.get("asked"), said.get("budget")) or kinds[0] != kinds[1]:
             return False
         fresh = notebook.fill(nb, outputs)
-        if self.project.state(fresh).name != "fresh":
+        if self.project.state(fresh, path).name != "fresh":
             return False
         if fresh != old:  # the prose has changed: the outputs stay
             notebook.write(copy, fresh)
@@ -171,7 +171,8 @@ class _Run:
         wrong = notebook.unwanted(nb)
         if not result.facts:
             wrong.append((len(nb["cells"]), "there is no colophon; end the post with `run.colophon()`"))
-        stands_in = [name for name, about in result.facts.get("data", {}).items() if about.get("kind") == "stand-in"]
+        data = result.facts.get("data", {}).items()  # glyphs is a stand-in for others, never for itself
+        stands_in = [name for name, about in data if about.get("kind") == "stand-in" and name != "glyphs"]
         if self.options.out is None and stands_in:
             wrong.append(
                 (len(nb["cells"]), f"a stand-in was used for {', '.join(stands_in)}; set LIB_DATA or go online")
