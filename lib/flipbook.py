@@ -8,21 +8,37 @@ import io
 from collections.abc import Callable, Sequence
 
 import matplotlib.pyplot as plt
+import numpy as np
 from IPython.display import Markdown, display
 from matplotlib.figure import Figure
 from PIL import Image
 
 
 def png(figure: Figure, *, colors: int = 128, dpi: float = 144, tight: bool = True) -> bytes:
-    """Draw a figure as a PNG with at most so many colours, a third of the bytes of one in full colour."""
+    """Draw a figure as a PNG with at most so many colours, about a third of the bytes of one in full colour."""
     if not 2 <= colors <= 256:
         raise ValueError(f"colors must be from 2 to 256, got {colors}")
-    full = io.BytesIO()
-    figure.savefig(full, format="png", dpi=dpi, bbox_inches="tight" if tight else None)
-    picture = Image.open(full).convert("RGB")
-    small = io.BytesIO()
-    picture.quantize(colors, dither=Image.Dither.NONE).save(small, format="png", optimize=True)
+    full, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(full, format="png", dpi=dpi, bbox_inches="tight" if tight else figure.bbox_inches.padded(0.08))
+    _quantise(Image.open(full).convert("RGB"), colors).save(small, format="png", optimize=True)
     return small.getvalue()
+
+
+def _quantise(picture: Image.Image, colors: int) -> Image.Image:
+    """Keep the commonest colours exactly, so that paper stays paper and a thin line keeps its hue; spread the rest."""
+    codes = np.asarray(picture).astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
+    unique, index, counts = np.unique(codes, return_inverse=True, return_counts=True)
+    values = np.stack([unique >> 16, unique >> 8 & 255, unique & 255], axis=1).astype(np.float32)
+    palette, nearest = values, np.arange(len(values))
+    if len(values) > colors:
+        common = values[np.argsort(-counts, kind="stable")[: colors // 2]]
+        spread = picture.quantize(colors - len(common), Image.Quantize.MAXCOVERAGE, kmeans=2, dither=Image.Dither.NONE)
+        palette = np.concatenate([common, np.reshape(spread.getpalette(), (-1, 3))[: colors - len(common)]])
+        palette = palette.astype(np.float32)
+        nearest = ((palette**2).sum(1) - 2 * values @ palette.T).argmin(1)
+    reduced = Image.fromarray(nearest[index].reshape(codes.shape).astype(np.uint8), "P")
+    reduced.putpalette(palette.astype(np.uint8).tobytes())
+    return reduced
 
 
 def flipbook(
@@ -45,6 +61,9 @@ def flipbook(
     is no frame, or alt or labels do not match them.
     """
     pictures = [png(figure, colors=colors, dpi=dpi, tight=False) for figure in _figures(frames, count, size)]
+    sizes = {Image.open(io.BytesIO(picture)).size for picture in pictures}
+    if len(sizes) > 1:
+        raise ValueError(f"frames must be of one size, got {sorted(sizes)} pixels")
     display(Markdown(_player(pictures, alt, labels, interval, still)))
 
 

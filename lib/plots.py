@@ -10,6 +10,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 from cycler import cycler
+from IPython import get_ipython
 from matplotlib.animation import FuncAnimation
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, LinearSegmentedColormap
@@ -33,13 +34,13 @@ DIVERGING = LinearSegmentedColormap.from_list(
 
 def use_style() -> None:
     """Set the site's look: paper and ink, thin lines, a palette for every eye; in IPython, small PNGs as well."""
+    shell = get_ipython()
+    if shell is not None:
+        plt.switch_backend(
+            plt.get_backend()
+        )  # loads the inline backend, which sets a formatter of its own, before ours
+        shell.display_formatter.formatters["image/png"].for_type(Figure, png)
     mpl.rcParams.update(_style())
-    try:
-        shell = get_ipython()  # type: ignore[name-defined]
-    except NameError:
-        return
-    plt.get_backend()  # settles the inline backend, which would otherwise replace the formatter on first use
-    shell.display_formatter.formatters["image/png"].for_type(Figure, png)
 
 
 def _style() -> dict[str, Any]:
@@ -186,7 +187,11 @@ def heatmap(
     if annotate:
         _write_values(ax, array, mesh.to_rgba(array), fmt or (".2g" if array.dtype.kind == "f" else "d"))
     for row, column in highlight:
-        ax.add_patch(plt.Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=INK, linewidth=2.4, zorder=3))
+        ax.add_patch(
+            plt.Rectangle(
+                (column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=INK, linewidth=2.4, zorder=3, clip_on=False
+            )
+        )
     _label(ax.set_xticks, column_labels, array.shape[1], "column_labels")
     _label(ax.set_yticks, row_labels, array.shape[0], "row_labels")
     ax.tick_params(length=0)
