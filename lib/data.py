@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import gzip
 import hashlib
 import io
 import json
+import logging
 import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -60,7 +62,10 @@ MANIFEST = Path(__file__).resolve().parent.parent / "data" / "manifest.json"
 
 @dataclass(frozen=True)
 class Source:
-    """Which data a result was computed on: `kind` is "local", "hub", "stand-in" or "package"."""
+    """Which data a result was computed on: `kind` is "local", "hub", "stand-in" or "package".
+
+    `where` names no folder of this machine, so that stored outputs are the same elsewhere.
+    """
 
     name: str
     kind: str
@@ -68,7 +73,7 @@ class Source:
     sha256: str
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.kind}): {self.where}"
+        return f"{self.kind}, {self.where}"
 
     def as_dict(self) -> dict[str, str]:
         """Return the fields, ready for JSON."""
@@ -110,8 +115,8 @@ def load(
     only: (training, test). Raises ValueError for an unknown name, a size that is not there, or a file that is broken.
     """
     loaders: dict[str, Callable[[], Dataset]] = {
-        "fashion_mnist": lambda: _fashion_mnist(root or os.environ.get("LIB_DATA"), network, sizes),
-        "glyphs": lambda: _glyphs("glyphs", "stand-in", "drawn in the fonts that ship with matplotlib", sizes),
+        "fashion_mnist": lambda: _fashion_mnist(root, network, sizes),
+        "glyphs": lambda: _glyphs("glyphs", "package", "drawn in the fonts that ship with matplotlib", sizes),
         "digits": _digits,
     }
     if name not in loaders:
@@ -148,14 +153,16 @@ class _NotHere(Exception):
 
 
 def _fashion_local(root: str | Path | None) -> Dataset:
+    named = "LIB_DATA" if root is None else "the given root"
+    root = os.environ.get("LIB_DATA") if root is None else root
     if not root:
         raise _NotHere("LIB_DATA is not set")
     folder = Path(root) / "fashion-mnist"
     absent = [file for file, _, _ in FASHION_FILES.values() if not (folder / file).is_file()]
     if absent:
-        raise _NotHere(f"{folder} lacks {', '.join(absent)}")
+        raise _NotHere(f"{named} has no {', '.join(f'{folder.name}/{file}' for file in absent)}")
     arrays = {key: read_idx(folder / file, digest) for key, (file, digest, _) in FASHION_FILES.items()}
-    return _fashion(arrays, "local", str(folder))
+    return _fashion(arrays, "local", f"the original files, {folder.name}/ in {named}")
 
 
 def _fashion_hub(network: bool) -> Dataset:
@@ -164,7 +171,8 @@ def _fashion_hub(network: bool) -> Dataset:
     try:
         import datasets
 
-        hub = datasets.load_dataset(FASHION_HUB, revision=FASHION_REVISION)
+        with _quiet():
+            hub = datasets.load_dataset(FASHION_HUB, revision=FASHION_REVISION)
     except Exception as error:  # the client raises what its transport raises: OSError, httpx errors, its own
         raise _NotHere(f"the hub did not answer ({type(error).__name__})") from error
     arrays = {}
@@ -177,6 +185,18 @@ def _fashion_hub(network: bool) -> Dataset:
                 f"delete the folder of this dataset in the cache ({datasets.config.HF_DATASETS_CACHE}) and load again"
             )
     return _fashion(arrays, "hub", f"{FASHION_HUB} at {FASHION_REVISION[:8]}")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the client's progress bars and warnings out of a post's stored outputs."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
 
 
 def _hub_column(split, column: str) -> np.ndarray:
