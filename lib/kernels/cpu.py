@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numba
-import numpy as np
 import torch
 
 from lib.kernels import check, simd
@@ -31,19 +30,18 @@ def numba_parallel(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 
 def numba_tiled(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Multiply by tiles whose sums stay in vector registers, out of packed panels (`lib.kernels.simd`), on all cores."""
+    """Multiply by tiles whose sums stay in vector registers, from packed copies of a and b, on torch's threads."""
     return _run(_tiled, a, b)
 
 
 def _run(kernel: Callable, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Check, call `kernel(a, b, c)` on the tensors' own memory, and return c."""
-    m, k, n = check.product(a, b, check.SINGLE_AND_DOUBLE)
+    m, _, n = check.product(a, b, check.SINGLE_AND_DOUBLE)
     check.on_cpu(a, "a numba kernel")
-    c = a.new_zeros(m, n)
-    if 0 in (m, k, n):
-        return c
-    numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
-    kernel(*(t.detach().contiguous().numpy() for t in (a, b, c)))
+    c = a.new_empty(m, n)
+    if c.numel():
+        numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+        kernel(*(t.detach().contiguous().numpy() for t in (a, b, c)))
     return c
 
 
@@ -51,13 +49,16 @@ def _run(kernel: Callable, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 def _ijk(a, b, c):
     for i in range(c.shape[0]):
         for j in range(c.shape[1]):
+            total = a.dtype.type(0)
             for l in range(a.shape[1]):
-                c[i, j] += a[i, l] * b[l, j]
+                total += a[i, l] * b[l, j]
+            c[i, j] = total
 
 
 @numba.njit
 def _ikj(a, b, c):
     for i in range(c.shape[0]):
+        c[i] = 0
         for l in range(a.shape[1]):
             for j in range(c.shape[1]):
                 c[i, j] += a[i, l] * b[l, j]
@@ -66,10 +67,12 @@ def _ikj(a, b, c):
 @numba.njit(parallel=True)
 def _ikj_parallel(a, b, c):
     for i in numba.prange(c.shape[0]):
+        c[i] = 0
         for l in range(a.shape[1]):
             for j in range(c.shape[1]):
                 c[i, j] += a[i, l] * b[l, j]
 
 
 def _tiled(a, b, c):
-    simd.product(a, b, np.empty(simd.packed_size(b), b.dtype), c)
+    # torch allots memory at multiples of 64 bytes, the width of the widest vectors; numpy does not.
+    simd.product(a, b, torch.empty(simd.packed_size(b), dtype=torch.from_numpy(b).dtype).numpy(), c)

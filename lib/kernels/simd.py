@@ -31,19 +31,37 @@ B_BYTES = 2**20  # of packed b, to stay in an L2 cache
 
 @numba.njit(parallel=True)
 def product(a, b, packed, c):
-    """Write a [m, k] @ b [k, n] into c [m, n]; k is at least 1, and `packed` holds `packed_size(b)` numbers."""
-    width = tile_width(b)
-    block = columns(b)
+    """Write a [m, k] @ b [k, n] into c [m, n]; `packed` holds `packed_size(b)` numbers, aligned to vectors if possible.
+
+    Threads meet twice for each block of columns: after packing b, and at the end.
+    """
+    width, block, threads = tile_width(b), block_width(b), numba.get_num_threads()
+    height = -(-a.shape[0] // (ROWS * threads)) * ROWS
     for j0 in range(0, b.shape[1], block):
         panels = -(-min(block, b.shape[1] - j0) // width)
-        for l0 in range(0, b.shape[0], DEPTH):
-            depth = min(DEPTH, b.shape[0] - l0)
-            for p in numba.prange(panels):
-                pack_columns(b, l0, depth, j0 + p * width, packed, p * DEPTH * width)
-            for q in numba.prange(-(-a.shape[0] // ROWS)):
-                rows = pack_rows(a, q * ROWS, l0, depth)
-                for p in range(panels):
-                    add_tile(rows, packed, p * DEPTH * width, depth, c, q * ROWS, j0 + p * width, l0 == 0)
+        for p in numba.prange(panels):
+            for l0 in range(0, b.shape[0], DEPTH):
+                depth = min(DEPTH, b.shape[0] - l0)
+                pack(b, l0, j0 + p * width, depth, width, packed, (l0 * panels + p * depth) * width, width)
+        for thread in numba.prange(threads):
+            multiply_rows(a, thread * height, min((thread + 1) * height, a.shape[0]), packed, panels, c, j0)
+
+
+@numba.njit
+def multiply_rows(a, start, stop, packed, panels, c, j0):
+    """Write rows start to stop of a, times all packed panels, to the same rows of c from column j0 on."""
+    width = tile_width(c)
+    rows = np.empty(ROWS * DEPTH, a.dtype)
+    for l0 in range(0, a.shape[1], DEPTH):
+        depth = min(DEPTH, a.shape[1] - l0)
+        for i in range(start, stop, ROWS):
+            pack(a, i, l0, ROWS, depth, rows, 0, DEPTH)
+            for p in range(panels):
+                j, at = j0 + p * width, (l0 * panels + p * depth) * width
+                if i + ROWS <= c.shape[0] and j + width <= c.shape[1]:
+                    tile_product(rows, packed, at, depth, c, i, j, l0 == 0)
+                else:
+                    tile_at_edge(rows, packed, at, depth, c, i, j, l0 == 0)
 
 
 @numba.njit
@@ -53,54 +71,40 @@ def tile_width(b):
 
 
 @numba.njit
-def columns(b):
-    """Return how many columns of b are packed at a time."""
-    return B_BYTES // (DEPTH * b.itemsize) // tile_width(b) * tile_width(b)
+def block_width(b):
+    """Return how many columns of b are packed at a time: whole tiles, of which DEPTH rows fill B_BYTES."""
+    return B_BYTES // (DEPTH * VECTORS * VECTOR_BYTES) * tile_width(b)
 
 
 @numba.njit
 def packed_size(b):
-    """Return how many numbers the packed panels of b take."""
-    return min(columns(b), -(-b.shape[1] // tile_width(b)) * tile_width(b)) * DEPTH
+    """Return how many numbers the packed panels of b take: a copy of at most a block's columns."""
+    return b.shape[0] * min(block_width(b), -(-b.shape[1] // tile_width(b)) * tile_width(b))
 
 
 @numba.njit
-def pack_columns(b, l0, depth, j0, packed, at):
-    """Copy `depth` rows of a tile's width, from row l0 and column j0 of b, end to end; what is beyond b is zero."""
-    width = tile_width(b)
-    inside = min(width, b.shape[1] - j0)
-    for l in range(depth):
-        if inside == width:
-            copy_row(b, l0 + l, j0, packed, at + l * width)
-        else:
-            for j in range(width):
-                packed[at + l * width + j] = b[l0 + l, j0 + j] if j < inside else 0
+def pack(source, i0, j0, rows, columns, target, at, stride):
+    """Copy the block [rows, columns] at (i0, j0) to rows `stride` apart in `target`; beyond the source is zero."""
+    step = tile_width(source)
+    height, width = min(rows, source.shape[0] - i0), min(columns, source.shape[1] - j0)
+    whole = width // step * step
+    for i in range(height):
+        for j in range(0, whole, step):
+            copy_row(source, i0 + i, j0 + j, target, at + i * stride + j)
+        for j in range(whole, columns):
+            target[at + i * stride + j] = source[i0 + i, j0 + j] if j < width else 0
+    for i in range(height, rows):
+        target[at + i * stride : at + i * stride + columns] = 0
 
 
 @numba.njit
-def pack_rows(a, i0, l0, depth):
-    """Return a copy of ROWS rows of a, from row i0 and column l0; rows beyond a are zero."""
-    packed = np.empty((ROWS, DEPTH), a.dtype)
-    for i in range(ROWS):
-        if i0 + i < a.shape[0]:
-            packed[i, :depth] = a[i0 + i, l0 : l0 + depth]
-        else:
-            packed[i] = 0
-    return packed
-
-
-@numba.njit
-def add_tile(rows, packed, at, depth, c, i, j, first):
-    """Add a tile's product to c at (i, j), or write it there if it is the `first`; a tile may stick out of c."""
-    width = tile_width(c)
-    if i + ROWS <= c.shape[0] and j + width <= c.shape[1]:
-        tile_product(rows, packed, at, depth, c, i, j, first)
-    else:
-        tile = np.empty((ROWS, width), c.dtype)
-        tile_product(rows, packed, at, depth, tile, 0, 0, True)
-        for y in range(min(ROWS, c.shape[0] - i)):
-            for x in range(min(width, c.shape[1] - j)):
-                c[i + y, j + x] = tile[y, x] if first else c[i + y, j + x] + tile[y, x]
+def tile_at_edge(a, b, at, depth, c, i, j, first):
+    """Do as `tile_product` where the tile sticks out of c: by way of a whole tile."""
+    tile = np.empty((ROWS, tile_width(c)), c.dtype)
+    tile_product(a, b, at, depth, tile, 0, 0, True)
+    for y in range(min(ROWS, c.shape[0] - i)):
+        for x in range(min(tile_width(c), c.shape[1] - j)):
+            c[i + y, j + x] = tile[y, x] if first else c[i + y, j + x] + tile[y, x]
 
 
 @intrinsic
@@ -117,7 +121,7 @@ def copy_row(typing, source, i, j, target, at):
 
 @intrinsic
 def tile_product(typing, a, b, at, depth, c, i, j, first):
-    """Multiply packed rows a [ROWS, DEPTH] by the panel at b[at:], over `depth`, and add to (or write) c at (i, j)."""
+    """Multiply packed rows a [ROWS * DEPTH] by the panel at b[at:], over `depth`, and add to (or write) c at (i, j)."""
 
     def generate(context, builder, signature, args):
         a, b, c = (Memory(context, builder, signature.args[n], args[n]) for n in (0, 1, 4))
@@ -133,7 +137,7 @@ def tile_product(typing, a, b, at, depth, c, i, j, first):
         row = [b.load(b.address(None, offset, v)) for v in range(VECTORS)]
         added = []
         for y in range(ROWS):
-            number = a.broadcast(a.address(ir.Constant(at.type, y), l, 0))
+            number = a.broadcast(a.address(None, builder.add(l, ir.Constant(at.type, y * DEPTH)), 0))
             added.append([a.multiply_add(number, row[v], sums[y][v]) for v in range(VECTORS)])
         following = builder.add(l, ir.Constant(at.type, 1))
         builder.cbranch(builder.icmp_signed("<", following, depth), loop, end)
@@ -171,7 +175,7 @@ class Memory:
         self.vector = ir.VectorType(self.number, self.lanes)
         array = context.make_array(kind)(context, builder, value)
         self.start = array.data
-        self.row_bytes = cgutils.unpack_tuple(builder, array.strides)[0]
+        self.row_bytes = cgutils.unpack_tuple(builder, array.strides)[0]  # of no use where there is one dimension
 
     def address(self, row: ir.Value | None, column: ir.Value, vector: int) -> ir.Value:
         """Return the address `vector` vectors to the right of (row, column)."""
