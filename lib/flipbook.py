@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -42,7 +42,7 @@ def _quantise(picture: Image.Image, colors: int) -> Image.Image:
 
 
 def flipbook(
-    frames: Sequence[Figure] | Callable[[Figure, int], object],
+    frames: Iterable[Figure] | Callable[[Figure, int], object],
     count: int | None = None,
     *,
     alt: str | Sequence[str],
@@ -58,16 +58,15 @@ def flipbook(
     `frames` are figures, or a function `draw(figure, i)` called `count` times with an empty figure of `size` inches.
     `alt` says what all the frames show, or what each does; `labels` name the frames. Frame `still` is what Jupyter,
     paper and a browser without scripts show. `interval` is in ms. The figures are closed. Raises ValueError when there
-    is no frame, or alt or labels do not match them.
+    is no frame, frames differ in size, or alt or labels do not match them.
     """
     pictures = [png(figure, colors=colors, dpi=dpi, tight=False) for figure in _figures(frames, count, size)]
-    sizes = {Image.open(io.BytesIO(picture)).size for picture in pictures}
-    if len(sizes) > 1:
-        raise ValueError(f"frames must be of one size, got {sorted(sizes)} pixels")
     display(Markdown(_player(pictures, alt, labels, interval, still)))
 
 
-def _figures(frames, count, size):
+def _figures(
+    frames: Iterable[Figure] | Callable[[Figure, int], object], count: int | None, size: tuple[float, float]
+) -> Iterator[Figure]:
     if not callable(frames):
         for figure in frames:
             yield figure
@@ -79,7 +78,9 @@ def _figures(frames, count, size):
         yield figure
 
 
-def _player(pictures: list[bytes], alt, labels, interval: int, still: int) -> str:
+def _player(
+    pictures: list[bytes], alt: str | Sequence[str], labels: Sequence[str] | None, interval: int, still: int
+) -> str:
     n = len(pictures)
     if n == 0:
         raise ValueError("a flip-book needs at least one frame; with a function pass how many as `count`")
@@ -87,12 +88,22 @@ def _player(pictures: list[bytes], alt, labels, interval: int, still: int) -> st
     alts = [f"{alt} ({label})" for label in labels] if isinstance(alt, str) else list(alt)
     if not len(labels) == len(alts) == n:
         raise ValueError(f"{n} frames need as many labels and alt texts, got {len(labels)} and {len(alts)}")
-    if not -n <= still < n:
-        raise ValueError(f"still must be a frame from 0 to {n - 1}, got {still}")
+    if not all(text.strip() for text in ([alt] if isinstance(alt, str) else alts)):
+        raise ValueError("alt must say in words what the frames show, got an empty text")
+    if not -n <= still < n or interval <= 0:
+        raise ValueError(f"still must be a frame below {n} and interval positive, got {still} and {interval}")
+    sizes = {Image.open(io.BytesIO(picture)).size for picture in pictures}
+    if len(sizes) > 1:
+        raise ValueError(f"frames must be of one size, got {sorted(sizes)} pixels")
+    width, height = sizes.pop()
+    # Pandoc reads blank lines, and text between the tags, as Markdown: each tag is a line, all words are attributes.
     lines = [f'<figure class="flipbook" data-interval="{interval}">']
     for i, (picture, text, label) in enumerate(zip(pictures, alts, labels, strict=True)):
-        source = base64.b64encode(picture).decode()
-        hidden = "" if i == still % n else " hidden"
-        about = f'alt="{html.escape(text)}" data-label="{html.escape(label)}"'
-        lines.append(f'<img src="data:image/png;base64,{source}" {about}{hidden}>')
+        source = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
+        about = f'width="{width}" height="{height}" alt="{_attribute(text)}" data-label="{_attribute(label)}"'
+        lines.append(f'<img src="{source}" {about}{"" if i == still % n else " hidden"}>')
     return "\n".join([*lines, "</figure>"])
+
+
+def _attribute(text: str) -> str:
+    return html.escape(" ".join(text.split()))
