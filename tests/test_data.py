@@ -1,0 +1,287 @@
+"""Data: each source found, told and checked; broken files named and never used."""
+
+import gzip
+import hashlib
+import json
+import os
+import re
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+import sklearn.datasets
+import torch
+from hypothesis import given, settings
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+
+from lib import data
+
+
+def idx(array: np.ndarray) -> bytes:
+    return struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
+
+
+@pytest.fixture
+def original(tmp_path, monkeypatch):
+    """A small Fashion-MNIST: four idx files below a root, whose sums are those that the library expects."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "root" / "fashion-mnist"
+    folder.mkdir(parents=True)
+    arrays, files = {}, {}
+    for key, (name, _, _) in data.FASHION_FILES.items():
+        n = 30 if key[0] == "train" else 10
+        shape = (n, 28, 28) if key[1] == "images" else (n,)
+        array = rng.integers(0, 256 if key[1] == "images" else 10, shape, dtype=np.uint8)
+        packed = gzip.compress(idx(array))
+        (folder / name).write_bytes(packed)
+        arrays[key] = array
+        files[key] = (name, hashlib.sha256(packed).hexdigest(), hashlib.sha256(array.tobytes()).hexdigest())
+    monkeypatch.setattr(data, "FASHION_FILES", files)
+    monkeypatch.delenv("LIB_DATA", raising=False)
+    return folder, arrays
+
+
+def hub_of(arrays):
+    """What the hub's client returns for these arrays: pictures as PNG files, labels as integers."""
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=data.FASHION_CLASSES)})
+    parts = {}
+    for part in ("train", "test"):
+        columns = {
+            "image": list(map(Image.fromarray, arrays[part, "images"])),
+            "label": arrays[part, "labels"].tolist(),
+        }
+        parts[part] = datasets.Dataset.from_dict(columns, features=features)
+    return datasets.DatasetDict(parts)
+
+
+def no_hub(*args, **kwargs):
+    raise ConnectionError("no route to the hub")
+
+
+def assert_holds(loaded, arrays):
+    for part, split in (("train", loaded.train), ("test", loaded.test)):
+        assert torch.equal(split.images, torch.from_numpy(arrays[part, "images"]))
+        assert split.images.dtype == torch.uint8
+        assert split.labels.tolist() == arrays[part, "labels"].tolist()
+        assert split.labels.dtype == torch.int64
+        assert len(split) == len(arrays[part, "labels"])
+
+
+# idx files
+
+
+@settings(deadline=None, max_examples=30)
+@given(array=hnp.arrays(np.uint8, hnp.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=6)))
+def test_idx_files_of_any_shape_read_back(array, tmp_path_factory):
+    path = tmp_path_factory.mktemp("idx") / "x.gz"
+    path.write_bytes(gzip.compress(idx(array)))
+    assert np.array_equal(data.read_idx(path), array)
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (b"not gzip at all", "not a whole gzip file"),
+        (gzip.compress(idx(np.zeros((50, 28, 28), np.uint8)))[:-20], "not a whole gzip file"),
+        (gzip.compress(b"\0\0"), "starts with 00 00 08"),
+        (gzip.compress(b"\0\0\x0d\x01\0\0\0\x01\0\0\0\0"), "starts with 00 00 08, this one with 00 00 0d"),
+        (gzip.compress(idx(np.zeros((5, 4), np.uint8))[:-3]), r"shape \(5, 4\), but 17 values follow"),
+        (gzip.compress(b"\0\0\x08\x03\0\0\0\x01"), "but"),
+    ],
+)
+def test_broken_idx_files_are_named(tmp_path, content, fault):
+    path = tmp_path / "images.gz"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"images\.gz.*{fault}"):
+        data.read_idx(path)
+
+
+# Fashion-MNIST: the folder, the hub, the stand-in
+
+
+def test_a_root_with_the_original_files_is_used(original, monkeypatch):
+    folder, arrays = original
+    loaded = data.load("fashion_mnist", root=folder.parent)
+    assert_holds(loaded, arrays)
+    assert loaded.classes[9] == "Ankle boot"
+    assert str(loaded.source) == "local, the original files, fashion-mnist/ in the given root"
+    monkeypatch.setenv("LIB_DATA", str(folder.parent))
+    loaded = data.load("fashion_mnist")
+    assert_holds(loaded, arrays)
+    assert "LIB_DATA" in str(loaded.source)
+    assert str(folder.parent) not in json.dumps(loaded.source.as_dict())
+
+
+def test_a_broken_local_file_is_named_with_both_sums_and_nothing_else_is_tried(original, monkeypatch):
+    folder, arrays = original
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: hub_of(arrays))
+    name, expected, _ = data.FASHION_FILES["test", "images"]
+    path = folder / name
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    with pytest.raises(ValueError, match=rf"{re.escape(str(path))}: sha256 is {found}, expected {expected}"):
+        data.load("fashion_mnist", root=folder.parent)
+
+
+def test_a_root_without_the_files_goes_on_to_the_hub_and_then_to_the_stand_in_and_says_so(original, monkeypatch):
+    folder, _ = original
+    name = data.FASHION_FILES["train", "labels"][0]
+    (folder / name).unlink()
+    monkeypatch.setattr(datasets, "load_dataset", no_hub)
+    loaded = data.load("fashion_mnist", root=folder.parent, sizes=(50, 20))
+    assert loaded.source.kind == "stand-in"
+    assert f"the given root has no fashion-mnist/{name}" in str(loaded.source)
+    assert "the hub did not answer (ConnectionError)" in str(loaded.source)
+    assert loaded.source.name == "fashion_mnist"
+    assert loaded.classes == tuple("ABCDEFGHIJ")
+    assert loaded.train.images.shape == (50, 28, 28)
+    assert "\n" not in str(loaded.source)
+
+
+def test_the_hub_is_asked_for_the_pinned_revision_quietly_and_its_arrays_are_checked(original, monkeypatch, capfd):
+    _, arrays = original
+
+    def load_dataset(name, *, revision):
+        assert (name, revision) == ("zalando-datasets/fashion_mnist", data.FASHION_REVISION)
+        print("Downloading: 100%", file=sys.stderr)
+        return hub_of(arrays)
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    loaded = data.load("fashion_mnist")
+    assert_holds(loaded, arrays)
+    assert loaded.source.kind == "hub"
+    assert data.FASHION_REVISION[:8] in str(loaded.source)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("spoilt", ["images", "labels"])
+def test_other_values_from_the_hub_are_refused_with_the_remedy(original, monkeypatch, spoilt):
+    _, arrays = original
+    arrays["train", spoilt].flat[0] = (int(arrays["train", spoilt].flat[0]) + 1) % 10
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: hub_of(arrays))
+    with pytest.raises(ValueError, match=rf"train {spoilt}.*sha256.*expected.*delete the folder.*cache"):
+        data.load("fashion_mnist")
+
+
+def test_other_sizes_from_the_hub_are_refused(original, monkeypatch):
+    _, arrays = original
+    short = {key: array[:-1] for key, array in arrays.items()}
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: hub_of(short))
+    with pytest.raises(ValueError, match="sha256"):
+        data.load("fashion_mnist")
+
+
+def test_without_network_the_hub_is_not_asked(original, monkeypatch):
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: pytest.fail("asked"))
+    loaded = data.load("fashion_mnist", network=False, sizes=(10, 5))
+    assert "LIB_DATA is not set and the network was not to be used" in str(loaded.source)
+
+
+def test_offline_mode_is_respected(tmp_path):
+    """The client's retries, which take far longer than this timeout, do not begin."""
+    code = "from lib import data; print(data.load('fashion_mnist', sizes=(10, 5)).source.kind)"
+    env = {k: v for k, v in os.environ.items() if k != "LIB_DATA"} | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "stand-in"
+
+
+@pytest.mark.skipif("LIB_DATA" not in os.environ, reason="LIB_DATA is not set")
+def test_the_original_files_are_those_expected():
+    loaded = data.load("fashion_mnist", network=False)
+    if loaded.source.kind != "local":
+        pytest.skip(str(loaded.source))
+    assert loaded.train.images.shape == (60_000, 28, 28)
+    assert loaded.test.labels.bincount().tolist() == [1000] * 10
+    assert loaded.train.labels[:5].tolist() == [9, 0, 0, 3, 0]
+    for part, split in (("train", loaded.train), ("test", loaded.test)):
+        digest = hashlib.sha256(split.images.numpy().tobytes()).hexdigest()
+        assert digest == data.FASHION_FILES[part, "images"][2]
+        digest = hashlib.sha256(split.labels.numpy().astype(np.uint8).tobytes()).hexdigest()
+        assert digest == data.FASHION_FILES[part, "labels"][2]
+
+
+# Glyphs and digits
+
+
+def test_glyphs_are_the_same_each_time_and_sized_as_asked():
+    first, again = (data.load("glyphs", sizes=(60, 20)) for _ in range(2))
+    assert torch.equal(first.train.images, again.train.images)
+    assert first.source == again.source
+    assert first.source.kind == "package"
+    assert first.test.images.shape == (20, 28, 28)
+    assert not torch.equal(first.train.images[:20], first.test.images)
+    other = data.load("glyphs", sizes=(61, 20))
+    assert other.source.sha256 != first.source.sha256
+    assert torch.equal(other.train.images[:60], first.train.images)
+
+
+def test_digits_are_those_of_scikit_learn():
+    loaded, bunch = data.load("digits"), sklearn.datasets.load_digits()
+    images = torch.cat([loaded.train.images, loaded.test.images])
+    assert np.array_equal(np.rint(images.numpy() * (16 / 255)), bunch.images)
+    assert images.max() == 255
+    assert torch.cat([loaded.train.labels, loaded.test.labels]).tolist() == bunch.target.tolist()
+    assert (len(loaded.train), len(loaded.test)) == (1500, 297)
+    assert loaded.test.labels.bincount().min() > 25
+    assert loaded.source == data.load("digits", sizes=(7, 7)).source
+
+
+def test_sizes_keep_the_first(original):
+    folder, arrays = original
+    loaded = data.load("fashion_mnist", root=folder.parent, sizes=(7, 3))
+    assert loaded.train.labels.tolist() == arrays["train", "labels"][:7].tolist()
+    assert len(loaded.test) == 3
+    for sizes in ((31, 10), (0, 1), (5, -1)):
+        with pytest.raises(ValueError, match=re.escape(f"from (1, 1) to (30, 10) for fashion_mnist, got {sizes}")):
+            data.load("fashion_mnist", root=folder.parent, sizes=sizes)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "near"), [("fashion-mnist", "fashion_mnist"), ("digit", "digits"), ("glyph", "glyphs")]
+)
+def test_an_unknown_name_gets_the_nearest(wrong, near):
+    with pytest.raises(ValueError, match=f"unknown data {wrong!r}; did you mean {near!r}"):
+        data.load(wrong)
+
+
+# Files that ship with the repository
+
+
+def test_the_shipped_manifest_is_whole():
+    listed = json.loads(data.MANIFEST.read_text())["files"]
+    for name, about in listed.items():
+        assert {"sha256", "bytes", "made_by"} <= set(about)
+        assert data.shipped(name).stat().st_size == about["bytes"]
+    present = {
+        path.relative_to(data.MANIFEST.parent).as_posix() for path in data.MANIFEST.parent.rglob("*.safetensors")
+    }
+    assert present <= set(listed)
+
+
+def test_shipped_files_are_checked(tmp_path):
+    content = b"weights"
+    about = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content), "made_by": "a test"}
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text(json.dumps({"files": {"nets/unet.safetensors": about}}))
+    path = tmp_path / "nets" / "unet.safetensors"
+    with pytest.raises(ValueError, match=r"unet\.safetensors is missing, though manifest\.json lists it"):
+        data.shipped("nets/unet.safetensors", manifest)
+    path.parent.mkdir()
+    path.write_bytes(content)
+    assert data.shipped("nets/unet.safetensors", manifest) == path
+    path.write_bytes(content[:-1])
+    with pytest.raises(ValueError, match=r"unet\.safetensors: sha256 is .*expected " + about["sha256"]):
+        data.shipped("nets/unet.safetensors", manifest)
+    with pytest.raises(ValueError, match=r"does not list 'nets/unet'; did you mean 'nets/unet\.safetensors'"):
+        data.shipped("nets/unet", manifest)
+
+
+def test_verify_returns_the_path_of_a_whole_file(tmp_path):
+    path = tmp_path / "x"
+    path.write_bytes(b"")
+    assert data.verify(path, hashlib.sha256(b"").hexdigest()) == Path(path)
