@@ -28,7 +28,7 @@ def start(budget: str = "auto", seed: int = 42) -> Run:
     "auto", which is "gpu" where there is one and "cpu" elsewhere. "gpu" without a GPU runs on the CPU, with a warning.
     """
     if budget not in (*BUDGETS, "auto"):
-        near = difflib.get_close_matches(str(budget), (*BUDGETS, "auto"), n=1, cutoff=0)[0]
+        near = difflib.get_close_matches(str(budget).lower(), (*BUDGETS, "auto"), n=1, cutoff=0)[0]
         raise ValueError(f"unknown budget {budget!r}; did you mean {near!r}? Known: auto, {', '.join(BUDGETS)}")
     has_gpu = torch.cuda.is_available()
     chosen = ("gpu" if has_gpu else "cpu") if budget == "auto" else budget
@@ -64,7 +64,7 @@ class Run:
         print(f"data {name}: {loaded.source}")
         return loaded
 
-    def record(self, name: str, value: float, *, unit: str, **about: Any) -> measure.Record:
+    def record(self, name: str, value: float, *, unit: str, **about: Any) -> None:
         """Leave a figure in the post's stored output, for the reader and for the results page.
 
         The fields are those of `measure.Record`; a `measure.Comparison` can be passed as `comparison=`.
@@ -76,7 +76,6 @@ class Run:
         record = measure.Record(name, value, unit, **({"seed": self.seed} | about))
         bundle = {"text/markdown": _sentence(record), RECORD: record.as_dict()}
         display(bundle, raw=True)
-        return record
 
     def source(self, *objects: Callable | type) -> None:
         """Show the source of functions or classes of `lib`, read from the live objects."""
@@ -102,8 +101,7 @@ class Run:
             "Budget and device": f"{self.budget}, {self.device}",
             "Machine": facts["machine"],
             "Versions": ", ".join(f"{name} {version}" for name, version in facts["versions"].items()),
-            "Data": "; ".join(f"{name}: {source}" for name, source in self.sources.items())
-            or "made in the post",
+            "Data": "; ".join(f"{name}: {source}" for name, source in self.sources.items()) or "made in the post",
             "Seed": str(self.seed),
             "Time": f"{seconds:.0f} s",
         }

@@ -1,0 +1,166 @@
+"""A post's account of itself: budget, seed, device, data, records, sources, colophon."""
+
+import json
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from lib import data, measure, plots, post
+
+BOTH = pytest.mark.parametrize(
+    ("gpu", "budget", "chosen", "device"),
+    [
+        (False, "auto", "cpu", "cpu"),
+        (False, "smoke", "smoke", "cpu"),
+        (False, "gpu", "gpu", "cpu"),
+        (True, "auto", "gpu", "cuda"),
+        (True, "cpu", "cpu", "cpu"),
+        (True, "smoke", "smoke", "cpu"),
+    ],
+)
+
+
+@pytest.fixture(autouse=True)
+def plain_figures(monkeypatch):
+    monkeypatch.setattr(plots, "use_style", lambda: None)
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """A function that calls another, and returns the data of each output that it displayed."""
+
+    def call(function, *args, **kwargs):
+        outputs = []
+        monkeypatch.setattr(
+            post, "display", lambda item, raw=False: outputs.append(item if raw else {"text/markdown": item.data})
+        )
+        assert function(*args, **kwargs) is None, "a value would be shown below, were this a cell's last line"
+        return outputs
+
+    return call
+
+
+@BOTH
+def test_the_budget_and_the_device_follow_what_is_there(monkeypatch, capsys, gpu, budget, chosen, device):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    run = post.start(budget, 1)
+    assert (run.budget, run.device.type) == (chosen, device)
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"budget {chosen} · device {device} · seed 1 · torch {torch.__version__}")
+    assert ("warning" in printed) == (budget == "gpu" and not gpu)
+    assert run.pick(smoke="smoke", cpu="cpu", gpu="gpu") == chosen
+
+
+@pytest.mark.parametrize(("wrong", "near"), [("smok", "smoke"), ("GPU", "gpu"), ("cpus", "cpu"), ("automatic", "auto")])
+def test_an_unknown_budget_gets_the_nearest(wrong, near):
+    with pytest.raises(ValueError, match=f"unknown budget {wrong!r}; did you mean {near!r}"):
+        post.start(wrong)
+
+
+@pytest.mark.parametrize("wrong", ["", None, 3])
+def test_any_other_budget_is_a_value_error(wrong):
+    with pytest.raises(ValueError, match="Known: auto, smoke, cpu, gpu"):
+        post.start(wrong)
+
+
+def test_the_seed_seeds_everything():
+    def draws(seed):
+        post.start("smoke", seed)
+        return random.random(), np.random.rand(), torch.rand(3).tolist()  # noqa: NPY002 - the state under test
+
+    assert draws(7) == draws(7)
+    assert all(a != b for a, b in zip(draws(7), draws(8), strict=True))
+
+
+def test_pick_wants_all_three():
+    with pytest.raises(TypeError):
+        post.start("smoke").pick(smoke=1, cpu=2)
+
+
+def test_data_is_noted_and_a_smoke_run_stays_off_the_network(monkeypatch, capsys):
+    asked = []
+    load = data.load
+
+    def spy(name, *, network, **options):
+        asked.append(network)
+        return load("glyphs", **options)
+
+    monkeypatch.setattr(data, "load", spy)
+    for budget in ("smoke", "cpu"):
+        run = post.start(budget)
+        assert len(run.load("fashion_mnist", sizes=(20, 10)).train) == 20
+        assert run.sources["fashion_mnist"].kind == "package"
+        assert f"data fashion_mnist: {run.sources['fashion_mnist']}" in capsys.readouterr().out
+    assert asked == [False, True]
+
+
+def test_a_record_is_markdown_beside_its_fields(shown):
+    run = post.start("cpu", 5)
+    [bundle] = shown(run.record, "accuracy", 91.25, unit="%", note="3 epochs")
+    assert set(bundle) == {"text/markdown", post.RECORD}
+    assert bundle["text/markdown"] == "**accuracy**: 91.25 % · 3 epochs"
+    about = json.loads(json.dumps(bundle[post.RECORD]))
+    assert (about["name"], about["value"], about["unit"], about["seed"]) == ("accuracy", 91.25, "%", 5)
+    assert about["machine"] == measure.machine()
+    assert about["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
+
+
+def test_a_comparison_fills_a_record(shown):
+    comparison = measure.Comparison(ours=2e-3, theirs=1e-3, ratio=2.0, low=1.9, high=2.2, n=25)
+    run = post.start("cpu", 5)
+    options = {"unit": "time ratio", "peer": "torch", "comparison": comparison, "same": True, "seed": 9}
+    [bundle] = shown(run.record, "matmul", comparison.ratio, **options)
+    about = bundle[post.RECORD]
+    fields = ("value", "ours", "theirs", "low", "high", "n", "peer", "same", "seed")
+    assert [about[key] for key in fields] == [2.0, 2e-3, 1e-3, 1.9, 2.2, 25, "torch", True, 9]
+    assert bundle["text/markdown"] == "**matmul**: 2 times the time of torch (1.9 to 2.2)"
+
+
+def test_a_record_that_says_nothing_is_refused():
+    run = post.start("cpu")
+    for wrong in (
+        {"value": float("nan"), "unit": "%"},
+        {"value": 1.0, "unit": ""},
+        {"value": 1.0, "unit": "time ratio"},
+    ):
+        with pytest.raises(ValueError, match="'x'"):
+            run.record("x", **wrong)
+
+
+def test_source_shows_the_live_code(shown):
+    first, second = shown(post.start("cpu").source, measure.machine, measure.Comparison)
+    text = first["text/markdown"]
+    assert text.startswith('```{.python filename="lib/measure.py"}\ndef machine() -> str:\n')
+    assert text.endswith("\n```")
+    assert "class Comparison:" in second["text/markdown"]
+
+
+def test_source_finds_what_a_compiler_wraps(shown):
+    class Compiled:
+        py_func = staticmethod(measure.versions)
+
+    [output] = shown(post.start("cpu").source, Compiled())
+    assert "def versions()" in output["text/markdown"]
+
+
+def test_the_colophon_tells_all_and_names_no_folder(shown, monkeypatch):
+    monkeypatch.delenv("LIB_DATA", raising=False)
+    run = post.start("smoke", 11)
+    run.load("glyphs", sizes=(5, 5))
+    [bundle] = shown(run.colophon)
+    assert set(bundle) == {"text/markdown", post.COLOPHON}
+    facts = json.loads(json.dumps(bundle[post.COLOPHON]))
+    assert (facts["budget"], facts["device"], facts["seed"]) == ("smoke", "cpu", 11)
+    assert facts["data"]["glyphs"] == data.load("glyphs", sizes=(5, 5)).source.as_dict()
+    assert facts["seconds"] >= 0
+    for expected in ("smoke, cpu", str(run.sources["glyphs"]), "| Seed | 11 |", facts["machine"]):
+        assert expected in bundle["text/markdown"]
+    rows = bundle["text/markdown"].splitlines()
+    assert all(row.count("|") == 3 for row in rows), "a table of two columns"
+
+
+def test_a_post_without_data_says_so(shown):
+    [bundle] = shown(post.start("smoke").colophon)
+    assert "made in the post" in bundle["text/markdown"]
