@@ -22,8 +22,9 @@ from lib.flipbook import flipbook, png
 __all__ = ["animate", "flipbook", "heatmap", "histogram", "image_grid", "png", "use_style"]
 
 PAPER, INK, FAINT = "#fcfcfa", "#22262b", "#d9dad4"
-BLUE, ORANGE, GREEN, PURPLE, OCHRE, GREY = "#1f64a8", "#c9510c", "#0b8a68", "#9a4a92", "#b58a00", "#6d747c"
-PALETTE = (BLUE, ORANGE, GREEN, PURPLE, OCHRE, GREY)
+# Told apart with any colour vision (tested), and darker than paper by 3 to 1 or more.
+BLUE, ORANGE, GREEN, PURPLE, WINE, GREY = "#1f64a8", "#cf540b", "#179f6d", "#521b54", "#86201f", "#868d98"
+PALETTE = (BLUE, ORANGE, GREEN, PURPLE, WINE, GREY)
 SEQUENTIAL = LinearSegmentedColormap.from_list(
     "lib_sequential", ["#fafaf5", "#bcd5e6", "#5f9dca", "#1f64a8", "#0c2f57"]
 )
