@@ -6,6 +6,7 @@ import os
 import threading
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 
 HUB = "https://huggingface.co"
@@ -51,11 +52,11 @@ def hub_is_reachable(patience: float = PATIENCE) -> bool:
 
 
 def _answers(patience: float) -> bool:
-    request = urllib.request.Request(os.environ.get("HF_ENDPOINT") or HUB, method="HEAD")
     try:
-        with urllib.request.urlopen(request, timeout=patience):
+        request = urllib.request.Request(os.environ.get("HF_ENDPOINT") or HUB, method="HEAD")
+        with urllib.request.build_opener().open(request, timeout=patience):
             return True
     except urllib.error.HTTPError as error:
         return error.code in (401, 404, 405)  # the hub itself; a proxy says 403, 407 or 5xx
-    except (OSError, ValueError):
+    except (OSError, ValueError, HTTPException):
         return False

@@ -73,7 +73,7 @@ CELLS = (
         "code",
         "#| label: fig-answer\n#| fig-cap: What the figure shows, and what to see in it.\n"
         "#| fig-alt: A histogram in the shape of a bell, centred on zero.\n"
-        "plots.histogram(x);",
+        "plots.histogram(x)",
     ),
     ("markdown", "## Summary\n\n- What holds, in a line."),
     (

@@ -90,7 +90,7 @@ def fill(nb: dict, outputs: list[list[dict] | None]) -> dict:
             ran = bool(source(cell).strip())
             count += ran
             cell["execution_count"] = count if ran else None
-            cell["outputs"] = [_tidy(output, count) for output in filled or []]
+            cell["outputs"] = [_tidy(output, count) for output in _merged(filled or [])]
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     kept = {key: value for key, value in nb["metadata"].items() if key == "provenance"}
     nb["metadata"] = {"kernelspec": kernel, "language_info": {"name": "python"}} | kept
@@ -169,6 +169,24 @@ def _joined(text: str | list[str]) -> str:
 
 def _named(path: Path) -> str:
     return "/".join(path.parts[-3:])
+
+
+def _merged(outputs: list[dict]) -> list[dict]:
+    """Join streams that follow each other; of a line written over (carriage return) the last version stays."""
+    merged: list[dict] = []
+    for output in outputs:
+        if output["output_type"] != "stream":
+            merged.append(output)
+            continue
+        before = merged[-1] if merged else {}
+        together = before.get("name") == output["name"]
+        text = _joined(before["text"]) + _joined(output["text"]) if together else _joined(output["text"])
+        merged[len(merged) - together :] = [output | {"text": text}]
+    for output in merged:
+        if output["output_type"] == "stream":
+            lines = output["text"].replace("\r\n", "\n").split("\n")
+            output["text"] = "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in lines)
+    return merged
 
 
 def _tidy(output: dict, count: int) -> dict:

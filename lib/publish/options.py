@@ -32,7 +32,7 @@ class Options:
     def check(self) -> None:
         """Raise UsageError for values that make no sense."""
         if self.budget not in BUDGETS:
-            near = difflib.get_close_matches(self.budget, BUDGETS, n=1, cutoff=0)[0]
+            near = difflib.get_close_matches(self.budget.lower(), BUDGETS, n=1, cutoff=0)[0]
             raise UsageError(f"unknown budget {self.budget!r}; did you mean {near!r}? Known: {', '.join(BUDGETS)}")
         if self.jobs < 1:
             raise UsageError(f"--jobs must be at least 1, got {self.jobs}")

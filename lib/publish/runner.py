@@ -31,7 +31,12 @@ def run(options: Options, stream: TextIO = sys.stdout) -> list[Result]:
     """
     options.check()
     with locked(options.root / "_build"), signals() as events:
-        return _Run(options, stream, events).all()
+        results = _Run(options, stream, events).all()
+        while not events.empty():
+            worker, event = events.get()
+            if worker is None:  # it came while the last post was being written
+                raise Interrupted(event)
+        return results
 
 
 class _Run:

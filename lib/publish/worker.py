@@ -144,7 +144,6 @@ class OwnEngine(Engine):
             timeout=timeout,
             startup_timeout=120,
             iopub_timeout=60,
-            coalesce_streams=True,
         )
         client.execute(preexec_fn=_die_with_parent, stdout=sys.stderr, stderr=sys.stderr)
 

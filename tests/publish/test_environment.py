@@ -1,0 +1,105 @@
+"""What kernels are told, and a hub that answers, refuses, is slow, or is not there."""
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from lib.publish.environment import environment, hub_is_reachable
+
+PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[bytes | None], str]]:
+    """Start a hub that answers with these bytes, or takes the question and never answers; returns its address."""
+    for name in (*PROXIES, *map(str.upper, PROXIES), "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    sockets: list[socket.socket] = []
+
+    def answer(server: socket.socket, content: bytes | None) -> None:
+        while True:
+            try:
+                connection, _ = server.accept()
+            except OSError:
+                return
+            sockets.append(connection)
+            connection.recv(1000)
+            if content is not None:
+                connection.sendall(content)
+                connection.close()
+
+    def start(content: bytes | None) -> str:
+        server = socket.create_server(("127.0.0.1", 0))
+        sockets.append(server)
+        threading.Thread(target=answer, args=(server, content), daemon=True).start()
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        return address
+
+    yield start
+    for item in sockets:
+        item.close()
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", True),
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", True),
+        (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", False),
+        (b"HTTP/1.1 503 Unavailable\r\nContent-Length: 0\r\n\r\n", False),
+        (b"nonsense\r\n\r\n", False),
+        (b"", False),
+    ],
+)
+def test_hub_that_answers(serve: Callable[[bytes | None], str], content: bytes, expected: bool) -> None:
+    serve(content)
+    assert hub_is_reachable() is expected
+
+
+def test_hub_that_never_answers_does_not_stall(serve: Callable[[bytes | None], str]) -> None:
+    serve(None)
+    assert hub_is_reachable(patience=0.3) is False
+
+
+def test_hub_that_is_not_there(serve: Callable[[bytes | None], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    serve(b"")
+    for address in ("http://127.0.0.1:9", "http://no.such.host.invalid", "not an address"):
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        assert hub_is_reachable(patience=5) is False
+
+
+def test_proxy_is_respected(serve: Callable[[bytes | None], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    proxy = serve(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    monkeypatch.setenv("HF_ENDPOINT", "http://no.such.host.invalid")
+    assert hub_is_reachable(patience=5) is False
+    monkeypatch.setenv("http_proxy", proxy)
+    assert hub_is_reachable(patience=5) is True
+
+
+def test_nobody_is_asked_when_told_to_stay_offline(
+    serve: Callable[[bytes | None], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert hub_is_reachable() is False
+
+
+def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    monkeypatch.setenv("PYTHONPATH", "before")
+    online, offline = environment(Path("/here"), hub=True), environment(Path("/here"), hub=False, jobs=10_000)
+    assert "HF_HUB_OFFLINE" not in online
+    assert offline["HF_HUB_OFFLINE"] == "1"
+    assert "inline" in online["MPLBACKEND"]
+    assert online["PYTHONPATH"].startswith("/here")
+    assert online["PYTHONPATH"].endswith("before")
+    assert "OMP_NUM_THREADS" not in online
+    assert offline["OMP_NUM_THREADS"] == "1"
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert environment(Path("/here"), hub=True, jobs=2)["OMP_NUM_THREADS"] == "3"
