@@ -8,6 +8,7 @@ formatted strings are merged. Comments, prose and formatting therefore change no
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import json
 import re
@@ -54,29 +55,53 @@ def short(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def canonical(node: object) -> Iterator[str]:
-    """Walk a syntax tree and yield what is the same in every version of Python that can parse it."""
-    if isinstance(node, ast.JoinedStr):
-        node = ast.JoinedStr(values=_merged(node.values))
-    if isinstance(node, ast.AST):
-        yield f"({type(node).__name__}"
-        for name in sorted(node._fields):
+class _Walk:
+    """One pass over a syntax tree: `pieces` are the same in every version of Python that can parse it."""
+
+    def __init__(self, package: str) -> None:
+        self.package = package
+        self.pieces: list[str] = []
+        self.imports: set[str] = set()
+        self.texts: set[str] = set()
+
+    def visit(self, node: object) -> None:
+        if isinstance(node, ast.AST):
+            self.node(node)
+        elif isinstance(node, list):
+            self.pieces.append("[")
+            for item in node:
+                self.visit(item)
+            self.pieces.append("]")
+        else:
+            self.pieces.append(f"{type(node).__name__}:{node!a}")
+
+    def node(self, node: ast.AST) -> None:
+        kind = type(node)
+        self.pieces.append(f"({kind.__name__}")
+        for name in _fields(kind):
             value = getattr(node, name, None)
-            if value is None or name in ("ctx", "kind", "type_comment", "type_ignores"):
-                continue
-            if name == "body" and isinstance(node, DEFINITIONS):
+            if name == "body" and kind in DEFINITIONS:
                 value = value[_is_docstring(value) :]
-            if not isinstance(value, list) or value:
-                yield name
-                yield from canonical(value)
-        yield ")"
-    elif isinstance(node, list):
-        yield "["
-        for item in node:
-            yield from canonical(item)
-        yield "]"
-    else:
-        yield f"{type(node).__name__}:{node!a}"
+            elif kind is ast.JoinedStr:
+                value = _merged(value)
+            if value is not None and value != []:
+                self.pieces.append(name)
+                self.visit(value)
+        self.pieces.append(")")
+        if kind is ast.Constant and isinstance(node.value, str):
+            self.texts.add(node.value)
+        elif kind is ast.Import:
+            self.imports.update(alias.name for alias in node.names)
+        elif kind is ast.ImportFrom:
+            parts = self.package.split(".")
+            above = parts[: len(parts) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            self.imports.update([base, *(f"{base}.{alias.name}" for alias in node.names)])
+
+
+@functools.cache
+def _fields(kind: type) -> list[str]:
+    return sorted(set(kind._fields) - {"ctx", "kind", "type_comment", "type_ignores"})
 
 
 def analyse(code: str, package: str = "") -> Code:
@@ -88,8 +113,9 @@ def analyse(code: str, package: str = "") -> Code:
 
 def of_tree(tree: ast.Module, package: str = "") -> Code:
     """As `analyse`, for code that is parsed already."""
-    texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-    return Code(short(" ".join(canonical(tree))), frozenset(_imports(tree, package)), frozenset(texts))
+    walk = _Walk(package)
+    walk.visit(tree)
+    return Code(short(" ".join(walk.pieces)), frozenset(walk.imports), frozenset(walk.texts))
 
 
 def analyse_post(nb: dict) -> Code:
@@ -225,17 +251,6 @@ def _merged(values: list) -> list:
         elif value.value:
             merged.append(value)
     return merged
-
-
-def _imports(tree: ast.AST, package: str) -> Iterator[str]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
-            base = ".".join([*above, *([node.module] if node.module else [])])
-            yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
 def _pins(path: Path) -> Iterator[tuple[str, str]]:
