@@ -51,7 +51,7 @@ def flipbook(
     still: int = 0,
     size: tuple[float, float] = (6.5, 3.6),
     colors: int = 48,
-    dpi: float = 120,
+    dpi: float = 110,
 ) -> None:
     """Display figures of one size as a player: play and pause, a slider, arrow keys, swipes.
 

@@ -83,7 +83,7 @@ def _array(values: Any, what: str) -> np.ndarray:
     """Turn a tensor, an array or nested lists into a finite, real NumPy array with something in it."""
     if hasattr(values, "detach"):
         values = values.detach().cpu()
-        values = values.float().numpy() if values.is_floating_point() else values.numpy()
+        values = values.double().numpy() if values.is_floating_point() else values.numpy()
     elif isinstance(values, Sequence) and len(values) and hasattr(values[0], "detach"):
         values = np.stack([_array(value, what) for value in values])
     array = np.asarray(values)
@@ -113,6 +113,8 @@ def image_grid(
     images = _pictures(images)
     if titles is not None and len(titles) != len(images):
         raise ValueError(f"{len(images)} images need as many titles, got {len(titles)}")
+    if size <= 0:
+        raise ValueError(f"size must be positive, got {size} inches")
     columns = min(columns or min(len(images), max(1, int(6.5 / size))), len(images))
     if columns < 1:
         raise ValueError(f"columns must be at least 1, got {columns}")
@@ -172,9 +174,12 @@ def heatmap(
     array = _array(values, "values")
     if array.ndim != 2:
         raise ValueError(f"values must be a matrix [rows, columns], got shape {array.shape}")
+    rows, columns = array.shape
+    outside = [(row, column) for row, column in highlight if not (0 <= row < rows and 0 <= column < columns)]
+    if outside:
+        raise ValueError(f"highlight must be cells of a {rows} x {columns} matrix, got {outside}")
     figure = None
     if ax is None:
-        rows, columns = array.shape
         cell = min(0.62, 6.0 / columns)
         figure = Figure(figsize=(max(1.6, cell * columns + 0.5), max(1.0, cell * rows + 0.5)), layout="constrained")
         ax = figure.subplots()
@@ -186,7 +191,7 @@ def heatmap(
     colours = mpl.colormaps[cmap] if isinstance(cmap, str) else cmap or (DIVERGING if signed else SEQUENTIAL)
     mesh = ax.imshow(array, cmap=colours, vmin=low, vmax=high if high > low else low + 1, aspect="equal")
     if annotate:
-        _write_values(ax, array, mesh.to_rgba(array), fmt or (".2g" if array.dtype.kind == "f" else "d"))
+        _write_values(ax, array, mesh.to_rgba(array), fmt)
     for row, column in highlight:
         ax.add_patch(
             plt.Rectangle(
@@ -202,13 +207,21 @@ def heatmap(
     return figure
 
 
-def _write_values(ax: Axes, array: np.ndarray, colours: np.ndarray, fmt: str) -> None:
+def _write_values(ax: Axes, array: np.ndarray, colours: np.ndarray, fmt: str | None) -> None:
     size = 10 if array.shape[1] <= 10 else 8
     luminance = colours[..., :3] ** 2.2 @ (0.2126, 0.7152, 0.0722)
     for (row, column), value in np.ndenumerate(array):
-        colour = PAPER if luminance[row, column] < 0.25 else INK
-        text = format(int(value) if array.dtype.kind == "b" else value, fmt).replace("-", "\N{MINUS SIGN}")
+        colour = PAPER if luminance[row, column] < 0.22 else INK
+        text = _number(value) if fmt is None else format(value, fmt)
+        text = text.replace("-", "\N{MINUS SIGN}")
         ax.text(column, row, text, ha="center", va="center", color=colour, fontsize=size)
+
+
+def _number(value: np.generic) -> str:
+    """Two digits, but no exponent where a whole number says it."""
+    if value.dtype.kind != "f":
+        return str(int(value))
+    return format(value, ".0f" if 100 <= abs(value) < 1e5 else ".2g")
 
 
 def _label(set_ticks: Callable, labels: Sequence[str] | None, count: int, what: str) -> None:
