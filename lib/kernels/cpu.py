@@ -74,5 +74,8 @@ def _ikj_parallel(a, b, c):
 
 
 def _tiled(a, b, c):
+    if a.shape[1] == 0:
+        c[:] = 0
+        return
     # torch allots memory at multiples of 64 bytes, the width of the widest vectors; numpy does not.
     simd.product(a, b, torch.empty(simd.packed_size(b), dtype=torch.from_numpy(b).dtype).numpy(), c)
