@@ -15,7 +15,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     options.root = options.root.resolve()
     try:
-        return options.command(options) or 0
+        status = options.command(options) or 0
+        sys.stdout.flush()
+        return status
     except ValueError as error:
         print(f"lib.publish: {error}", file=sys.stderr)
         return 2
@@ -107,6 +109,14 @@ def _address(options: argparse.Namespace) -> None:
     print(address.write(options.root) or "the repository's address is not set: nothing to write")
 
 
+def _links(options: argparse.Namespace) -> int:
+    from lib.publish.links import check
+
+    problems = check(options.root / "_site")
+    print("\n".join(map(str, problems)) or "every link, anchor and picture is there")
+    return 1 if problems else 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m lib.publish", description="Execute and render the posts.")
     parser.add_argument("--root", type=Path, default=Path(), help="the repository (here)")
@@ -151,6 +161,7 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--port", type=int, default=4200)
     command("results", _results, "collect the records into the results page's table")
     command("address", _address, "derive the site's addresses from the repository's")
+    command("links", _links, "check every link, anchor and picture of _site")
     return parser
 
 

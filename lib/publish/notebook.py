@@ -13,7 +13,7 @@ LIMIT = 600_000  # bytes of stored outputs a post
 COLOPHON = "application/vnd.lib.colophon+json"
 NAME = re.compile(r"\d\d-[a-z0-9]+(-[a-z0-9]+)*")
 VIEW_STATE = ("papermill", "execution", "ExecuteTime", "collapsed", "scrolled", "colab", "outputId", "vscode")
-FORBIDDEN = ("text/html", "application/javascript", "text/latex", "application/vnd.jupyter.widget-view+json")
+ALLOWED = re.compile(r"text/(plain|markdown)|image/(png|svg\+xml)|application/vnd\.lib\..*")
 
 
 class NotebookError(ValueError):
@@ -35,6 +35,9 @@ def read(path: Path) -> dict:
         raise NotebookError(f"cannot be read: {error.strerror}") from error
     if not isinstance(nb, dict) or nb.get("nbformat") != 4 or not isinstance(nb.get("cells"), list):
         raise NotebookError("not a notebook of format 4; open it in Jupyter and save it again")
+    if not all(isinstance(cell, dict) and cell.get("cell_type") in ("raw", "markdown", "code") for cell in nb["cells"]):
+        raise NotebookError("a cell is neither raw, Markdown nor code; open it in Jupyter and save it again")
+    nb.setdefault("metadata", {})
     nb["cells"] = [cell for cell in nb["cells"] if "injected-parameters" not in tags(cell)]
     return nb
 
@@ -124,13 +127,13 @@ def oversize(nb: dict, limit: int = LIMIT) -> tuple[int, str] | None:
 
 
 def unwanted(nb: dict) -> list[tuple[int, str]]:
-    """Return (cell number, what is wrong) for outputs that must not be stored: stderr, HTML, scripts."""
+    """Return (cell number, what is wrong) for outputs that must not be stored: stderr, HTML, scripts, widgets."""
     found = []
     for number, output in outputs(nb):
         if output.get("name") == "stderr":
             lines = _joined(output["text"]).strip().splitlines() or [""]
             found.append((number, f"writes to stderr: {lines[-1][:120]}"))
-        found += [(number, f"stores {mime}") for mime in FORBIDDEN if mime in output.get("data", {})]
+        found += [(number, f"stores {mime}") for mime in output.get("data", {}) if not ALLOWED.fullmatch(mime)]
     return found
 
 

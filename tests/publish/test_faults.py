@@ -60,6 +60,10 @@ def command(root: Path, *arguments: str, before: str = "") -> subprocess.Popen:
     return subprocess.Popen(parts, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=HERE)
 
 
+def without(cell: dict, key: str) -> dict:
+    return {name: value for name, value in cell.items() if name != key}
+
+
 class Many:
     """One run in place over posts with many faults, and what came of it."""
 
@@ -81,6 +85,12 @@ class Many:
         make("11-invalid", "def (:")
         make("12-html", "display({'text/html': '<b>x</b>', 'text/plain': 'x'}, raw=True)")
         make("13-list")
+        make("14-old", "print(1)")
+        old = root / "posts/14-old/index.ipynb"  # format 4.4: no identifiers, and no metadata to speak of
+        nb = json.loads(old.read_text())
+        old.write_text(
+            json.dumps({"cells": [without(cell, "id") for cell in nb["cells"]], "nbformat": 4, "nbformat_minor": 4})
+        )
         (root / "posts/13-list/index.ipynb").write_text("[]")
         self.root, self.before = root, snapshot(root)
         self.stream = io.StringIO()
@@ -97,7 +107,11 @@ def many(tmp_path_factory: pytest.TempPathFactory, make_post: Callable[..., Path
 
 def test_others_go_on_and_run_at_the_same_time(many: Many) -> None:
     assert list(many.results) == sorted(path.parent.name for path in notebook.find(many.root))
-    assert {name for name, result in many.results.items() if result.status == "ok"} == {"01-meets", "02-meets"}
+    assert {name for name, result in many.results.items() if result.status == "ok"} == {
+        "01-meets",
+        "02-meets",
+        "14-old",
+    }
 
 
 def test_an_unknown_kernel_is_no_problem(many: Many) -> None:
@@ -108,7 +122,7 @@ def test_an_unknown_kernel_is_no_problem(many: Many) -> None:
 def test_failed_posts_are_byte_for_byte_as_they_were(many: Many) -> None:
     assert many.before.keys() == many.after.keys()
     changed = {name for name in many.before if many.before[name] != many.after[name]}
-    assert changed == {"01-meets/index.ipynb", "02-meets/index.ipynb"}
+    assert changed == {"01-meets/index.ipynb", "02-meets/index.ipynb", "14-old/index.ipynb"}
 
 
 def test_what_ran_is_clean_and_has_its_provenance(many: Many) -> None:
@@ -125,6 +139,12 @@ def test_what_ran_is_clean_and_has_its_provenance(many: Many) -> None:
     assert [cell["execution_count"] for cell in nb["cells"] if cell["cell_type"] == "code"] == [1, 2, 3, 4]
     assert nb["cells"][1]["source"] == ['budget = "auto"\n', "seed = 42"]
     assert nb["cells"][4]["outputs"][0]["text"] == ["cpu 42\n"]
+
+
+def test_an_old_format_is_brought_up_to_date(many: Many) -> None:
+    nb = json.loads(many.after["14-old/index.ipynb"])
+    assert nb["nbformat_minor"] == 5
+    assert [cell["id"] for cell in nb["cells"]] == [f"cell-{number}" for number in range(1, 6)]
 
 
 @pytest.mark.parametrize(
