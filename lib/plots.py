@@ -191,7 +191,7 @@ def heatmap(
     colours = mpl.colormaps[cmap] if isinstance(cmap, str) else cmap or (DIVERGING if signed else SEQUENTIAL)
     mesh = ax.imshow(array, cmap=colours, vmin=low, vmax=high if high > low else low + 1, aspect="equal")
     if annotate:
-        _write_values(ax, array, mesh.to_rgba(array), fmt)
+        _write_values(ax, array, mesh.to_rgba(array), fmt or _format(array))
     for row, column in highlight:
         ax.add_patch(
             plt.Rectangle(
@@ -207,21 +207,23 @@ def heatmap(
     return figure
 
 
-def _write_values(ax: Axes, array: np.ndarray, colours: np.ndarray, fmt: str | None) -> None:
+def _write_values(ax: Axes, array: np.ndarray, colours: np.ndarray, fmt: str) -> None:
     size = 10 if array.shape[1] <= 10 else 8
     luminance = colours[..., :3] ** 2.2 @ (0.2126, 0.7152, 0.0722)
     for (row, column), value in np.ndenumerate(array):
         colour = PAPER if luminance[row, column] < 0.22 else INK
-        text = _number(value) if fmt is None else format(value, fmt)
-        text = text.replace("-", "\N{MINUS SIGN}")
+        text = format(int(value) if fmt == "d" else value, fmt).replace("-", "\N{MINUS SIGN}")
         ax.text(column, row, text, ha="center", va="center", color=colour, fontsize=size)
 
 
-def _number(value: np.generic) -> str:
-    """Two digits, but no exponent where a whole number says it."""
-    if value.dtype.kind != "f":
-        return str(int(value))
-    return format(value, ".0f" if 100 <= abs(value) < 1e5 else ".2g")
+def _format(array: np.ndarray) -> str:
+    """One format for all values, as wide as five characters where it can be; `z` writes no minus before a zero."""
+    largest = np.abs(array.astype(float)).max()
+    if np.array_equal(array, np.round(array)) and largest < 1e5:
+        return "d"
+    if not 0.05 <= largest < 1e5:
+        return ".1e"
+    return "z.2f" if largest < 10 else "z.1f" if largest < 1000 else "z.0f"
 
 
 def _label(set_ticks: Callable, labels: Sequence[str] | None, count: int, what: str) -> None:

@@ -210,7 +210,7 @@ def test_heat_maps_write_each_value_legibly():
     values = np.array([[-2.5, 0.0, 123.4], [1.0, 2.5, -0.001]])
     figure = plots.heatmap(values, row_labels="ab", column_labels=range(3), title="A title", highlight=[(0, 2)])
     [ax] = figure.axes
-    assert [text.get_text() for text in ax.texts] == ["−2.5", "0", "123", "1", "2.5", "−0.001"]
+    assert [text.get_text() for text in ax.texts] == ["−2.5", "0.0", "123.4", "1.0", "2.5", "0.0"]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b"]
     assert ax.get_title(loc="left") == "A title"
     assert [patch.get_xy() for patch in ax.patches] == [(1.5, -0.5)]
@@ -230,6 +230,21 @@ def test_whole_numbers_and_truths_are_written_as_such():
     assert texts(plots.heatmap([[True, False]])) == ["1", "0"]
     assert texts(plots.heatmap([[0.123, 4.0]], fmt=".1f")) == ["0.1", "4.0"]
     assert texts(plots.heatmap(torch.ones(2, 2), annotate=False)) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "written"),
+    [
+        ([1.0, -3.0], ["1", "−3"]),
+        ([0.5, -2.25], ["0.50", "−2.25"]),
+        ([0.5, 2000.0], ["0", "2000"]),
+        ([1e-4, 2e-3], ["1.0e−04", "2.0e−03"]),
+        (np.array([1e6, 2.0], np.float32), ["1.0e+06", "2.0e+00"]),
+        (np.array([0.25, -0.001], np.float32), ["0.25", "0.00"]),
+    ],
+)
+def test_a_heat_map_writes_all_its_values_alike(values, written):
+    assert texts(plots.heatmap([values])) == written
 
 
 def test_heat_maps_and_histograms_draw_on_given_axes():
