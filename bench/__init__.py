@@ -1,0 +1,1 @@
+"""Measurements against peers that are too long for a post: `python -m bench`."""

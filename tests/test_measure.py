@@ -1,0 +1,80 @@
+"""Records refuse what would mislead, and a comparison finds the ratio of functions whose cost is known."""
+
+import json
+import time
+
+import pytest
+
+from lib import measure
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"value": float("nan")}, "finite number"),
+        ({"value": float("inf")}, "finite number"),
+        ({"value": True}, "finite number"),
+        ({"value": "3"}, "finite number"),
+        ({"unit": ""}, "unit is needed"),
+        ({"reference": 2.0}, "source"),
+        ({"unit": "time ratio"}, "same answer"),
+    ],
+)
+def test_a_record_refuses_what_would_mislead(fields, words):
+    with pytest.raises(ValueError, match=words):
+        measure.Record(**({"name": "a/b", "value": 1.0, "unit": "s"} | fields))
+
+
+def test_a_record_travels_as_json_without_what_is_not_set():
+    record = measure.Record("a/b", 2, "time ratio", same=False, target="<= 3")
+    fields = json.loads(json.dumps(record.as_dict()))
+    assert fields["same"] is False
+    assert fields["target"] == "<= 3"
+    assert "peer" not in fields
+    assert measure.Record(**fields) == record
+
+
+def test_the_machine_and_the_versions_are_named():
+    record = measure.Record("a/b", 1, "s")
+    assert "cores" in record.machine
+    assert record.versions["python"].count(".") == 2
+
+
+@pytest.mark.parametrize("factor", [1, 4])
+def test_the_ratio_of_known_costs_is_found(factor):
+    result = measure.compare(lambda: time.sleep(0.002 * factor), lambda: time.sleep(0.002), pairs=9, warmup=0)
+    assert factor / 2 < result.ratio < factor * 2
+    assert result.low <= result.ratio <= result.high
+    assert result.ours >= 0.002 * factor
+    assert result.n == 9
+
+
+def test_short_calls_are_repeated_until_the_clock_can_tell():
+    calls = []
+    measure.compare(lambda: calls.append(0), lambda: time.sleep(1e-4), pairs=1, warmup=1, shortest=1e-2)
+    assert len(calls) > 1000
+
+
+def test_the_order_alternates_and_the_device_is_waited_for():
+    order = []
+    measure.compare(
+        lambda: (order.append("ours"), time.sleep(0.002)),
+        lambda: (order.append("theirs"), time.sleep(0.002)),
+        pairs=2,
+        warmup=0,
+        sync=lambda: order.append("sync"),
+    )
+    timed = order[6:]
+    assert timed[1::3] == ["ours", "theirs", "theirs", "ours"]
+    assert timed[0::3] == timed[2::3] == ["sync"] * 4
+
+
+def test_one_pair_is_its_own_quartiles():
+    result = measure.compare(lambda: None, lambda: None, pairs=1)
+    assert result.low == result.ratio == result.high
+
+
+@pytest.mark.parametrize("options", [{"pairs": 0}, {"warmup": -1}])
+def test_counts_that_measure_nothing_are_refused(options):
+    with pytest.raises(ValueError, match="pairs must be at least 1"):
+        measure.compare(lambda: None, lambda: None, **options)
