@@ -17,12 +17,15 @@
   function player(figure) {
     const frames = [...figure.querySelectorAll("img")];
     if (frames.length < 2 || figure.querySelector(".flipbook-controls")) return;
-    let shown = Math.max(0, frames.findIndex((frame) => !frame.hidden));
+    // The still is always there; every other frame holds what differs from it, and lies over it.
+    const still = Math.max(0, frames.findIndex((frame) => !frame.hidden));
+    let shown = still;
     let timer = null;
 
     const stage = element("div", { class: "flipbook-stage" });
     frames[0].before(stage);
     stage.append(...frames);
+    frames.forEach((frame, i) => { if (i !== still) frame.classList.add("flipbook-over"); });
 
     const controls = element("div", { class: "flipbook-controls" });
     const button = element("button", { type: "button", class: "flipbook-play" });
@@ -35,7 +38,8 @@
 
     function show(index) {
       shown = Math.min(Math.max(index, 0), frames.length - 1);
-      frames.forEach((frame, i) => { frame.hidden = i !== shown; });
+      frames.forEach((frame, i) => { frame.hidden = i !== shown && i !== still; });
+      frames[still].setAttribute("aria-hidden", String(shown !== still));
       const text = frames[shown].dataset.label || `${shown + 1} of ${frames.length}`;
       slider.value = shown;
       slider.style.setProperty("--done", `${(100 * shown) / (frames.length - 1)}%`);
