@@ -1,0 +1,97 @@
+"""Check a rendered site as its reader meets it: links, anchors, pictures, alt texts, weight, and who else is asked."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+LIMIT = 2_000_000  # bytes of a page with all that it loads
+REQUESTS = {
+    "img": "src", "script": "src", "link": "href", "iframe": "src", "source": "src", "video": "src", "embed": "src"
+}  # fmt: skip
+HARMLESS = {"canonical", "alternate", "next", "prev"}
+
+
+@dataclass
+class Html(HTMLParser):
+    """What a page refers to."""
+
+    ids: set[str] = field(default_factory=set)
+    links: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+    no_alt: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note ids, links, and everything that the browser fetches by itself."""
+        about = {key: value or "" for key, value in attrs}
+        self.ids |= {about[key] for key in ("id", "name") if about.get(key)}
+        if tag == "a" and "href" in about:
+            self.links.append(about["href"])
+        wanted = about.get(REQUESTS.get(tag, ""), "")
+        if wanted and not HARMLESS.intersection(about.get("rel", "").split()):
+            self.requests.append(wanted)
+        if tag == "img" and not about.get("alt", "").strip() and about.get("role") != "presentation":
+            self.no_alt.append(wanted[:60])
+        self.requests += re.findall(r"url\(\s*['\"]?(.*?)['\"]?\s*\)", about.get("style", ""))
+
+
+def check(site: Path, base: str = "/") -> list[str]:
+    """Return what is wrong with the pages under `site`, a sentence each that names the page; empty when all is well.
+
+    `base` is the path below which the site will live on its host, for links that start with a slash.
+    """
+    pages = {path: _read(path) for path in sorted(site.rglob("*.html")) if "site_libs" not in path.parts}
+    if not pages:
+        return [f"no page in {site}"]
+    problems = []
+    for path, page in pages.items():
+        name = path.relative_to(site)
+        problems += [f"{name}: picture {source} has no alt text" for source in page.no_alt]
+        for target in sorted(set(page.requests)):
+            if re.match(r"([a-z]+:)?//", target):
+                problems.append(f"{name}: asks another host for {target}")
+            elif not target.startswith("data:") and not _resolve(site, path, target, base).exists():
+                problems.append(f"{name}: {target} is missing")
+        for target in sorted(set(page.links)):
+            problems += [f"{name}: {problem}" for problem in _follow(site, path, target, base, pages)]
+        if (weight := _weight(site, path, page, base)) > LIMIT:
+            problems.append(f"{name}: weighs {weight / 1e6:.1f} MB, over the limit of {LIMIT / 1e6:.0f} MB")
+    return problems
+
+
+def _read(path: Path) -> Html:
+    page = Html()
+    page.feed(path.read_text(encoding="utf-8"))
+    return page
+
+
+def _resolve(site: Path, path: Path, target: str, base: str) -> Path:
+    asked = unquote(urlsplit(target).path)
+    if asked.startswith("/"):
+        return site / asked.removeprefix(base.rstrip("/")).lstrip("/")
+    return path if not asked else path.parent / asked
+
+
+def _follow(site: Path, path: Path, target: str, base: str, pages: dict[Path, Html]) -> list[str]:
+    parts = urlsplit(target)
+    if parts.scheme or parts.netloc or target in ("", "#") or parts.fragment.startswith("category="):
+        return []
+    there = _resolve(site, path, target, base).resolve()
+    there = there / "index.html" if there.is_dir() else there
+    if not there.exists():
+        return [f"link to {target}, which is missing"]
+    known = {page.resolve(): html for page, html in pages.items()}.get(there)
+    if parts.fragment and known and unquote(parts.fragment) not in known.ids:
+        return [f"link to {target}, where nothing has that anchor"]
+    return []
+
+
+def _weight(site: Path, path: Path, page: Html, base: str) -> int:
+    local = {_resolve(site, path, target, base).resolve() for target in page.requests if not target.startswith("data:")}
+    return path.stat().st_size + sum(file.stat().st_size for file in local if file.is_file())

@@ -1,0 +1,137 @@
+"""The results page and the front page's picture, made from what the posts and benchmarks left; standard library only."""
+
+from __future__ import annotations
+
+import json
+import operator
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from lib.publish import notebook
+
+RECORD = "application/vnd.lib.record+json"
+COMPARE = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt, "=": operator.eq}
+HEAD = "| What | Value | Spread | Against | Target |\n|:" + "-" * 34 + "|:-----------|:-----------|:" + "-" * 26 + "|:"
+HEAD += "-" * 14 + "|"
+
+
+def write(root: Path, posts: Path | None = None) -> Path:
+    """Write `results/records.md` and `results/front.md`, which assets/post.lua puts on their pages.
+
+    `posts` is a folder of executed copies, shown in place of the committed notebooks of the same name.
+    """
+    notebooks = {path.parent.name: notebook.read(pick(path, posts)) for path in notebook.find(root)}
+    path = root / "results" / "records.md"
+    notebook.write_whole(path, _page(root, notebooks).encode())
+    front = next((text for name, nb in notebooks.items() if (text := _front(name, nb))), "")
+    notebook.write_whole(path.with_name("front.md"), front.encode())
+    return path
+
+
+def pick(path: Path, posts: Path | None) -> Path:
+    """Return the executed copy of a post where there is one, else the committed notebook."""
+    copy = posts / path.parent.name / "index.ipynb" if posts else path
+    return copy if copy.exists() else path
+
+
+def of_post(nb: dict) -> list[dict]:
+    """Return the records in a notebook's stored outputs, in order."""
+    return [data[RECORD] for _, output in notebook.outputs(nb) if RECORD in (data := output.get("data", {}))]
+
+
+def met(target: str, value: float) -> bool | None:
+    """Say whether a value meets a target such as `<= 2.2`; None when the target is not of that form."""
+    found = re.match(r"\s*(<=|>=|<|>|=)\s*(-?[\d.]+(?:e-?\d+)?)", target)
+    return COMPARE[found[1]](value, float(found[2])) if found else None
+
+
+def _page(root: Path, notebooks: dict[str, dict]) -> str:
+    sections = []
+    for name, nb in notebooks.items():
+        link = f"[{notebook.front_matter(nb)['title']}](posts/{name}/index.ipynb)"
+        budget = nb["metadata"].get("provenance", {}).get("budget")
+        sections.append(_section(link, of_post(nb), f", budget {budget}" if budget else ""))
+    for path in sorted((root / "bench" / "results").glob("*.json")):
+        sections.append(_section(f"`python -m bench {path.stem}`", json.loads(path.read_text(encoding="utf-8"))))
+    body = "\n".join(section for section in sections if section)
+    return f"::::: {{.records}}\n{body or 'Nothing has been recorded yet.'}\n:::::\n"
+
+
+def _section(title: str, records: list[dict], about: str = "") -> str:
+    groups: dict[str, list[dict]] = {}
+    for record in records:
+        versions = ", ".join(f"{key} {value}" for key, value in record.get("versions", {}).items())
+        where = f"{record.get('machine', 'an unnamed machine')}, {record.get('date', 'undated')}{about}"
+        groups.setdefault(f"{where} · {versions}" if versions else where, []).append(record)
+    parts = [
+        f"::: {{.measured}}\n{_plain(where)}\n:::\n\n{HEAD}\n" + "\n".join(map(_row, group))
+        for where, group in groups.items()
+    ]
+    return f"## {title}\n\n" + "\n\n".join(parts) + "\n" if parts else ""
+
+
+def _row(record: dict) -> str:
+    what = f"`{record['name']}`" + (f"<small>{_plain(record['note'])}</small>" if "note" in record else "")
+    unit = record["unit"]
+    value = f"{_number(record['value'])} {'×' if unit.endswith(' ratio') else unit}"
+    value += f"<small>{unit}</small>" if unit.endswith(" ratio") else ""
+    spread = f"{_number(record['low'])} to {_number(record['high'])}" if "low" in record and "high" in record else ""
+    spread += f"<small>{record['n']} {'pairs' if 'peer' in record else 'runs'}</small>" if "n" in record else ""
+    return f"| {what} | {value} | {spread} | {_against(record)} | {_target(record)} |"
+
+
+def _against(record: dict) -> str:
+    return "; ".join(_peer(record)) + "".join(f"<small>{detail}</small>" for detail in _details(record))
+
+
+def _peer(record: dict) -> Iterator[str]:
+    if "peer" in record:
+        yield _plain(record["peer"])
+    if "reference" in record:
+        yield f"{_number(record['reference'])}, {_plain(record['source'])}"
+
+
+def _details(record: dict) -> Iterator[str]:
+    if "ours" in record and "theirs" in record:
+        unit = "s" if record["unit"] == "time ratio" else "MiB" if record["unit"] == "memory ratio" else ""
+        yield f"ours {_quantity(record['ours'], unit)}, theirs {_quantity(record['theirs'], unit)}"
+    if "same" in record:
+        yield "same answer" if record["same"] else "another answer"
+
+
+def _target(record: dict) -> str:
+    if "target" not in record:
+        return ""
+    verdict = met(record["target"], record["value"])
+    mark = {True: "[met]{.met}", False: "[not met]{.missed}", None: ""}[verdict]
+    return f"{_plain(record['target'])} {mark}".strip()
+
+
+def _quantity(value: float, unit: str) -> str:
+    if unit != "s":
+        return f"{_number(value)} {unit}".strip()
+    scale, name = next((pair for pair in ((1, "s"), (1e-3, "ms"), (1e-6, "µs")) if abs(value) >= pair[0]), (1e-9, "ns"))
+    return f"{_number(value / scale)} {name}"
+
+
+def _number(value: float) -> str:
+    if isinstance(value, int) or (value == int(value) and abs(value) < 1e9):
+        return f"{int(value):,}"
+    return f"{value:,.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.3g}"
+
+
+def _plain(text: str) -> str:
+    """Escape what Markdown would read as markup, so that the text stays as it was recorded."""
+    return re.sub(r"([\\`*_{}\[\]<>|@$#~^])", r"\\\1", " ".join(str(text).split()))
+
+
+def _front(name: str, nb: dict) -> str:
+    """Return the first flip-book of a post with a line that links to the post, or nothing."""
+    for _, output in notebook.outputs(nb):
+        text = output.get("data", {}).get("text/markdown", "")
+        text = text if isinstance(text, str) else "".join(text)
+        if text.startswith('<figure class="flipbook"'):
+            title = notebook.front_matter(nb)["title"]
+            return f"{text}\n\n::: {{.measured}}\nFrom [{title}](posts/{name}/index.ipynb).\n:::\n"
+    return ""
