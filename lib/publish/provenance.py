@@ -181,10 +181,7 @@ class Project:
         now = self.digests(nb)
         if then.get("outputs") != now["outputs"]:
             return State("unverified")
-        because = [path.relative_to(self.root).as_posix()] if then.get("code") != now["code"] else []
-        because += _changed(then.get("modules", {}), now["modules"])
-        because += [f"requirements.txt ({name})" for name in _changed(then.get("pins", {}), now["pins"])]
-        because += [f"data/{name}" for name in _changed(then.get("files", {}), now["files"])]
+        because = _changed(*(_flat(digests, path.relative_to(self.root).as_posix()) for digests in (then, now)))
         return State("stale", because) if because else State("fresh")
 
     def _file(self, parts: list[str]) -> Path | None:
@@ -268,6 +265,12 @@ def _manifest(path: Path) -> dict[str, str]:
     return {
         name: entry["sha256"][:16] for name, entry in entries.items() if isinstance(entry, dict) and "sha256" in entry
     }
+
+
+def _flat(digests: dict, post: str) -> dict[str, str]:
+    flat = {post: digests.get("code")} | digests.get("modules", {})
+    flat |= {f"requirements.txt ({name})": pin for name, pin in digests.get("pins", {}).items()}
+    return flat | {f"data/{name}": digest for name, digest in digests.get("files", {}).items()}
 
 
 def _changed(then: dict, now: dict) -> list[str]:

@@ -158,9 +158,9 @@ def test_stale_because_of_a_file(project: Path, name: str, old: str, new: str, b
 
 
 def test_what_came_or_went_is_named_only_where_nothing_else_changed(project: Path) -> None:
-    edit(project / "lib/c.py", "x = 1", "import lib.unused\nx = 1")
+    edit(project / "lib/c.py", "x = 1", "import lib.unused, torch\nx = 1")
     assert state(project) == ("stale", ["lib/c.py"])
-    edit(project / "lib/c.py", "import lib.unused\n", "")
+    edit(project / "lib/c.py", "import lib.unused, torch\n", "")
     (project / "lib/c.py").unlink()
     assert state(project) == ("stale", ["lib/c.py"])
 
