@@ -17,9 +17,7 @@ from scipy.ndimage import maximum_filter
 
 
 def png(figure: Figure, *, colors: int = 128, dpi: float = 144) -> bytes:
-    """Draw a figure, cropped to what is on it, as a PNG with at most so many colours: about a third of the bytes."""
-    if not 2 <= colors <= 256:
-        raise ValueError(f"colors must be from 2 to 256, got {colors}")
+    """Draw a figure, cropped to what is on it, as a PNG with at most so many colours (2 to 256)."""
     return _encode(_pixels(figure, dpi, "tight"), colors)
 
 
@@ -32,6 +30,8 @@ def _pixels(figure: Figure, dpi: float, box: str | Bbox) -> np.ndarray:
 
 def _encode(pixels: np.ndarray, colors: int, changed: np.ndarray | None = None) -> bytes:
     """Pack pixels [h, w, 3] into a PNG of so many colours; where `changed` [h, w] is false it is transparent."""
+    if not 2 <= colors <= 256:
+        raise ValueError(f"colors must be from 2 to 256, got {colors}")
     if changed is None:
         changed = np.ones(pixels.shape[:2], bool)
     options = {} if changed.all() else {"transparency": 0}
