@@ -61,6 +61,8 @@ def from_notebook(nb: dict) -> Page:
     """Read a post; nothing is executed. Raises PageError naming the cell."""
     page = Page({}, "")
     parts = []
+    if not notebook.outputs(nb):
+        raise PageError("holds no outputs: execute it first, with python -m lib.publish run --in-place (or make site)")
     for number, cell in enumerate(nb["cells"], start=1):
         source = notebook.source(cell)
         if cell["cell_type"] == "raw":
@@ -121,7 +123,9 @@ def _captions(chosen: dict, count: int, label: str) -> list[str]:
     """Return the caption of each display output; the sub-captions where the cell as a whole has one."""
     caption, subs = chosen.get("fig-cap"), chosen.get("fig-subcap")
     if label.startswith("fig-") and count != 1 and not (isinstance(subs, list) and len(subs) == count):
-        raise PageError(f"{label} has {count} outputs; a figure has one, or as many as there are captions in fig-subcap")
+        raise PageError(
+            f"{label} has {count} outputs; a figure has one, or as many as there are captions in fig-subcap"
+        )
     if subs is not None:
         return [str(sub) for sub in subs]
     return [caption] if isinstance(caption, str) else list(caption or [])

@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +83,9 @@ def find_pandoc() -> str:
     except (ImportError, OSError):
         if found := shutil.which("pandoc"):
             return found
-    raise RenderError("the preview needs Pandoc, which is not installed: run make setup, or pip install pypandoc_binary")
+    raise RenderError(
+        "the preview needs Pandoc, which is not installed: run make setup, or pip install pypandoc_binary"
+    )
 
 
 def _config(root: Path) -> dict:
@@ -161,8 +162,6 @@ def _page(pandoc: str, root: Path, site: Path, source: Source, sources: list[Sou
         "variables": _variables(source, sources, config),
         "output-file": str(target),
     }
-    if (root / "results").resolve() != Path("results").resolve():
-        pass
     with tempfile.TemporaryDirectory() as folder:
         settings = Path(folder) / "page.json"
         settings.write_text(json.dumps(defaults), encoding="utf-8")
@@ -222,7 +221,9 @@ def _variables(source: Source, sources: list[Source], config: dict) -> dict:
     about = html.escape(meta.get("description", ""), quote=True)
     pages = _order(sources)
     variables = {
-        "pagetitle": html.escape(meta["title"] if source.url == "index.html" else f"{meta['title']} · {website['title']}"),
+        "pagetitle": html.escape(
+            meta["title"] if source.url == "index.html" else f"{meta['title']} · {website['title']}"
+        ),
         "site": html.escape(website["title"]),
         "lang": config.get("lang", "en"),
         "root": up,
@@ -230,13 +231,15 @@ def _variables(source: Source, sources: list[Source], config: dict) -> dict:
         "navigation": "\n".join(_entry(page, source, up) for page in pages),
         "pager": _pager(source, pages, up) if source in pages else "",
         "facts": _facts(meta),
-        "wide": meta.get("page-layout") == "full",
+        "wide": meta.get("page-layout") == "full" or not meta.get("toc", True),
         "contents": meta.get("toc", True),
         "indexed": meta.get("search", True),
         "search": _pagefind() is not None,
     }
     if url:
-        image = f"{Path(source.name).parent.as_posix()}/{meta['image']}" if "image" in meta else website.get("image", "")
+        image = (
+            f"{Path(source.name).parent.as_posix()}/{meta['image']}" if "image" in meta else website.get("image", "")
+        )
         variables |= {"canonical": url + source.url, "feed": f"{url}feed.xml", "social": url + image if image else ""}
     return variables
 
@@ -336,8 +339,3 @@ def _index(site: Path) -> None:
     done = subprocess.run([*command, "--site", site, "--quiet"], capture_output=True, text=True)
     if done.returncode:
         raise RenderError(f"the search index could not be made: {done.stderr.strip() or done.stdout.strip()}")
-
-
-def names(sources: Iterable[Source]) -> list[str]:
-    """Return the addresses of pages."""
-    return [source.url for source in sources]

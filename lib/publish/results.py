@@ -105,7 +105,8 @@ def _target(record: dict) -> str:
         return ""
     verdict = met(record["target"], record["value"])
     mark = {True: "[met]{.met}", False: "[not met]{.missed}", None: ""}[verdict]
-    return f"{_plain(record['target'])} {mark}".strip()
+    shown = record["target"].replace("<=", "≤").replace(">=", "≥")
+    return f"{_plain(shown)} {mark}".strip()
 
 
 def _quantity(value: float, unit: str) -> str:
