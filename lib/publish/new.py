@@ -105,10 +105,9 @@ def new(root: Path, name: str, date: datetime.date | None = None) -> Path:
     title = slug.replace("-", " ").capitalize()
     front = FRONT.format(title=title, date=date or datetime.date.today(), order=int(number))
     cells = [_cell(kind, text, position) for position, (kind, text) in enumerate((("raw", front), *CELLS), start=1)]
-    nb = notebook.fill({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}, [None] * len(cells))
-    for cell in nb["cells"]:
-        if cell["cell_type"] == "code":
-            cell["execution_count"] = None
+    nb = notebook.fill({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}, [[]] * len(cells))
+    for cell in notebook.code(nb):
+        cell["execution_count"] = None
     path = root / "posts" / name / "index.ipynb"
     notebook.write(path, nb)
     notebook.write_whole(path.with_name("thumbnail.png"), thumbnail(int(number)))

@@ -81,11 +81,17 @@ def first_line(cell: dict) -> str:
     return next((line for line in lines if line and not line.startswith("#|")), "")
 
 
-def fill(nb: dict, outputs: list[list[dict] | None]) -> dict:
-    """Return the notebook with these outputs, one list for each cell (None for prose), and without traces of a run."""
+def code(nb: dict) -> list[dict]:
+    """Return the cells that hold code."""
+    return [cell for cell in nb["cells"] if cell["cell_type"] == "code"]
+
+
+def fill(nb: dict, outputs: list[list[dict]]) -> dict:
+    """Return the notebook with these outputs, a list for each code cell, and without traces of a run."""
     nb = copy.deepcopy(nb)
     count = 0
-    for number, (cell, filled) in enumerate(zip(nb["cells"], outputs, strict=True), start=1):
+    waiting = iter(outputs)
+    for number, cell in enumerate(nb["cells"], start=1):
         cell.setdefault("id", f"cell-{number}")
         cell["source"] = source(cell).splitlines(keepends=True)
         cell["metadata"] = {key: value for key, value in cell.get("metadata", {}).items() if key not in VIEW_STATE}
@@ -93,7 +99,7 @@ def fill(nb: dict, outputs: list[list[dict] | None]) -> dict:
             ran = bool(source(cell).strip())
             count += ran
             cell["execution_count"] = count if ran else None
-            cell["outputs"] = [_tidy(output, count) for output in _merged(filled or [])]
+            cell["outputs"] = [_tidy(output, count) for output in _merged(next(waiting))]
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     kept = {key: value for key, value in nb["metadata"].items() if key == "provenance"}
     nb["metadata"] = {"kernelspec": kernel, "language_info": {"name": "python"}} | kept

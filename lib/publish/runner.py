@@ -100,12 +100,11 @@ class _Run:
         try:
             old = notebook.read(copy)
             said = old["metadata"]["provenance"]
-            outputs = [cell.get("outputs") for cell in old["cells"]]
-            kinds = [[cell["cell_type"] for cell in book["cells"]] for book in (old, nb)]
+            outputs = [cell["outputs"] for cell in notebook.code(old)]
         except (notebook.NotebookError, KeyError):
             return False
         nb = dict(nb, metadata={"provenance": said})
-        if self.options.budget not in (said.get("asked"), said.get("budget")) or kinds[0] != kinds[1]:
+        if self.options.budget not in (said.get("asked"), said.get("budget")) or len(outputs) != len(notebook.code(nb)):
             return False
         fresh = notebook.fill(nb, outputs)
         if self.project.state(fresh, path).name != "fresh":
@@ -164,6 +163,8 @@ class _Run:
             return result
         try:
             self._keep(worker, event["outputs"], result)
+        except notebook.NotebookError as error:
+            result.error = str(error)
         except OSError as error:
             target = self._target(worker.path)
             result.error = f"{target} cannot be written: {error.strerror}{_remedy(error)}"
@@ -171,7 +172,12 @@ class _Run:
 
     def _keep(self, worker: Worker, outputs: list, result: Result) -> None:
         """Check the outputs, and write them if they may be kept."""
-        nb = notebook.fill(worker.nb, outputs)
+        nb = notebook.read(worker.path)  # its prose may have been edited meanwhile
+        if [notebook.source(cell) for cell in notebook.code(nb)] != [
+            notebook.source(cell) for cell in notebook.code(worker.nb)
+        ]:
+            raise notebook.NotebookError("its code was edited while it ran, so the results are not kept; run it again")
+        nb = notebook.fill(nb, outputs)
         result.facts = notebook.colophon(nb) or {}
         wrong = notebook.unwanted(nb)
         if not result.facts:

@@ -178,7 +178,7 @@ def run(session: Session, job: dict) -> None:
         if any(output.output_type == "error" for cell in cells for output in cell.get("outputs", [])):
             session.fail("SystemExit", "the cell ended the program; a post runs to its last cell")
         else:
-            session.tell("done", outputs=[cell.get("outputs") for cell in cells])
+            session.tell("done", outputs=[cell.outputs for cell in cells if cell.cell_type == "code"])
 
 
 def main() -> None:

@@ -115,7 +115,7 @@ def project(tmp_path: Path, make_post: Callable[..., Path]) -> Path:
     path = make_post(tmp_path, "01-one", "from lib import a", 'w = "w.safetensors"', "print(1)")
     nb = notebook.read(path)
     stream = [{"output_type": "stream", "name": "stdout", "text": "1\n"}]
-    nb = notebook.fill(nb, [stream if "print" in notebook.source(cell) else None for cell in nb["cells"]])
+    nb = notebook.fill(nb, [stream if "print" in notebook.source(cell) else [] for cell in notebook.code(nb)])
     nb["metadata"]["provenance"] = provenance(Project(tmp_path), nb, "cpu", "2026-01-02")
     notebook.write(path, nb)
     return tmp_path
