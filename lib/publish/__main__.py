@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return status
     except ValueError as error:
         print(f"lib.publish: {error}", file=sys.stderr)
-        return 2
+        return getattr(error, "status", 2)  # a page that cannot be rendered says 1
     except BrokenPipeError:  # whoever read us has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1

@@ -6,7 +6,7 @@ import email.utils
 import html
 import os
 import re
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from lib.publish import notebook
@@ -78,7 +78,7 @@ def _feed(root: Path, url: str) -> str:
 
 
 def _item(link: str, meta: dict[str, str]) -> str:
-    day = datetime.fromisoformat(meta["date"]).replace(tzinfo=timezone.utc)
+    day = datetime.fromisoformat(meta["date"]).replace(tzinfo=UTC)
     return (
         f"<item><title>{html.escape(meta['title'])}</title><link>{link}</link><guid>{link}</guid>"
         f"<pubDate>{email.utils.format_datetime(day)}</pubDate>"

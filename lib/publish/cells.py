@@ -12,10 +12,8 @@ import yaml
 
 from lib.publish import notebook
 
-OPTIONS = frozenset(
-    "label echo include output eval warning fig-cap fig-alt fig-subcap tbl-cap tbl-subcap layout-ncol"
-    " code-fold code-summary".split()
-)
+OPTIONS = {"label", "echo", "include", "output", "eval", "warning", "code-fold", "code-summary", "layout-ncol"}
+OPTIONS |= {"fig-cap", "fig-alt", "fig-subcap", "tbl-cap"}
 PICTURES = {"image/svg+xml": "svg", "image/png": "png", "image/jpeg": "jpeg"}
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 

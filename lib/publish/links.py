@@ -41,11 +41,8 @@ class Html(HTMLParser):
         self.requests += re.findall(r"url\(\s*['\"]?(.*?)['\"]?\s*\)", about.get("style", ""))
 
 
-def check(site: Path, base: str = "/") -> list[str]:
-    """Return what is wrong with the pages under `site`, a sentence each that names the page; empty when all is well.
-
-    `base` is the path below which the site will live on its host, for links that start with a slash.
-    """
+def check(site: Path) -> list[str]:
+    """Return what is wrong with the pages under `site`, a sentence each that names the page; empty when all is well."""
     pages = {path: _read(path) for path in sorted(site.rglob("*.html")) if "site_libs" not in path.parts}
     if not pages:
         return [f"no page in {site}"]
@@ -56,11 +53,11 @@ def check(site: Path, base: str = "/") -> list[str]:
         for target in sorted(set(page.requests)):
             if re.match(r"([a-z]+:)?//", target):
                 problems.append(f"{name}: asks another host for {target}")
-            elif not target.startswith("data:") and not _resolve(site, path, target, base).exists():
+            elif not target.startswith("data:") and not _resolve(site, path, target).exists():
                 problems.append(f"{name}: {target} is missing")
         for target in sorted(set(page.links)):
-            problems += [f"{name}: {problem}" for problem in _follow(site, path, target, base, pages)]
-        if (weight := _weight(site, path, page, base)) > LIMIT:
+            problems += [f"{name}: {problem}" for problem in _follow(site, path, target, pages)]
+        if (weight := _weight(site, path, page)) > LIMIT:
             problems.append(f"{name}: weighs {weight / 1e6:.1f} MB, over the limit of {LIMIT / 1e6:.0f} MB")
     return problems
 
@@ -71,18 +68,19 @@ def _read(path: Path) -> Html:
     return page
 
 
-def _resolve(site: Path, path: Path, target: str, base: str) -> Path:
+def _resolve(site: Path, path: Path, target: str) -> Path:
     asked = unquote(urlsplit(target).path)
-    if asked.startswith("/"):
-        return site / asked.removeprefix(base.rstrip("/")).lstrip("/")
+    if asked.startswith("/"):  # below the site's root, or below the folder in which its host keeps the site
+        inside = asked.lstrip("/")
+        return site / inside if (site / inside).exists() else site / inside.partition("/")[2]
     return path if not asked else path.parent / asked
 
 
-def _follow(site: Path, path: Path, target: str, base: str, pages: dict[Path, Html]) -> list[str]:
+def _follow(site: Path, path: Path, target: str, pages: dict[Path, Html]) -> list[str]:
     parts = urlsplit(target)
     if parts.scheme or parts.netloc or target in ("", "#") or parts.fragment.startswith("category="):
         return []
-    there = _resolve(site, path, target, base).resolve()
+    there = _resolve(site, path, target).resolve()
     there = there / "index.html" if there.is_dir() else there
     if not there.exists():
         return [f"link to {target}, which is missing"]
@@ -92,6 +90,6 @@ def _follow(site: Path, path: Path, target: str, base: str, pages: dict[Path, Ht
     return []
 
 
-def _weight(site: Path, path: Path, page: Html, base: str) -> int:
-    local = {_resolve(site, path, target, base).resolve() for target in page.requests if not target.startswith("data:")}
+def _weight(site: Path, path: Path, page: Html) -> int:
+    local = {_resolve(site, path, target).resolve() for target in page.requests if not target.startswith("data:")}
     return path.stat().st_size + sum(file.stat().st_size for file in local if file.is_file())

@@ -17,17 +17,18 @@ from pathlib import Path
 import yaml
 
 from lib.publish import cells, links, notebook, results
-from lib.publish.address import LOCAL, site_url
+from lib.publish.address import LOCAL
 
-KEYS = frozenset(
-    "title description date order categories image image-alt bibliography toc listing page-layout search".split()
-)
+REQUIRED = ("title", "description", "order", "image", "image-alt")
+KEYS = {*REQUIRED, "date", "categories", "bibliography", "toc", "listing", "page-layout", "search"}
 FRAME = ("page.css", "page.js")
 DROPPED = ("*.ipynb", ".*", "*.scss", "*.lua", "preview")
 
 
-class RenderError(Exception):
+class RenderError(ValueError):
     """The site cannot be rendered; the message has a line for each problem, and each names its place."""
+
+    status = 1
 
 
 @dataclass
@@ -65,7 +66,7 @@ def render(root: Path, out: Path, posts: Path | None = None) -> list[str]:
         with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
             found = list(pool.map(lambda source: _page(pandoc, root, site, source, sources, config), sources))
         problems = [problem for page in found for problem in page]
-        problems += [] if problems else links.check(site, _base(config))
+        problems += [] if problems else links.check(site)
         if problems:
             raise RenderError("\n".join(problems))
         _index(site)
@@ -115,7 +116,7 @@ def _sources(root: Path, posts: Path | None) -> list[Source]:
                 page = cells.from_notebook(notebook.read(results.pick(path, posts)))
             if unknown := page.meta.keys() - KEYS:
                 raise cells.PageError(f"unknown in the front matter: {', '.join(sorted(unknown))}")
-            if "/" in name and (missing := {"title", "description", "order", "image", "image-alt"} - page.meta.keys()):
+            if "/" in name and (missing := set(REQUIRED) - page.meta.keys()):
                 raise cells.PageError(f"the front matter lacks {', '.join(sorted(missing))}")
             sources.append(Source(path, name, page))
         except ValueError as error:
@@ -310,7 +311,8 @@ def _listing(posts: list[Source]) -> str:
 def _card(post: Source) -> str:
     meta = post.page.meta
     tags = meta.get("categories", [])
-    minutes = max(1, round(len(re.findall(r"\w+", post.page.markdown)) / 200))
+    prose = re.sub(r"^(`{3,}).*?^\1`*$|<[^>]*>", "", post.page.markdown, flags=re.MULTILINE | re.DOTALL)
+    minutes = max(1, round(len(prose.split()) / 200))
     shown = "".join(f'<span class="listing-category">{html.escape(tag)}</span>' for tag in tags)
     folder = post.name.rsplit("/", 1)[0]
     return (

@@ -1,4 +1,4 @@
-"""The results page and the front page's picture, made from what the posts and benchmarks left; standard library only."""
+"""The results page and the front page's picture, from what posts and benchmarks left; standard library only."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from lib.publish import notebook
 
 RECORD = "application/vnd.lib.record+json"
 COMPARE = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt, "=": operator.eq}
-HEAD = "| What | Value | Spread | Against | Target |\n|:" + "-" * 34 + "|:-----------|:-----------|:" + "-" * 26 + "|:"
-HEAD += "-" * 14 + "|"
+COLUMNS = {"What": 34, "Value": 12, "Spread": 14, "Against": 26, "Target": 14}  # and their widths
 
 
 def write(root: Path, posts: Path | None = None) -> Path:
@@ -64,21 +63,30 @@ def _section(title: str, records: list[dict], about: str = "") -> str:
         versions = ", ".join(f"{key} {value}" for key, value in record.get("versions", {}).items())
         where = f"{record.get('machine', 'an unnamed machine')}, {record.get('date', 'undated')}{about}"
         groups.setdefault(f"{where} · {versions}" if versions else where, []).append(record)
-    parts = [
-        f"::: {{.measured}}\n{_plain(where)}\n:::\n\n{HEAD}\n" + "\n".join(map(_row, group))
-        for where, group in groups.items()
-    ]
+    parts = [f"::: {{.measured}}\n{_plain(where)}\n:::\n\n{_table(group)}" for where, group in groups.items()]
     return f"## {title}\n\n" + "\n\n".join(parts) + "\n" if parts else ""
 
 
-def _row(record: dict) -> str:
+def _table(records: list[dict]) -> str:
+    """Return a table with the columns in which any of the records says something."""
+    rows = [dict(zip(COLUMNS, _row(record), strict=True)) for record in records]
+    used = [column for column in COLUMNS if any(row[column] for row in rows)]
+    lines = [used, [":" + "-" * COLUMNS[column] for column in used], *([row[key] for key in used] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _row(record: dict) -> tuple[str, ...]:
     what = f"`{record['name']}`" + (f"<small>{_plain(record['note'])}</small>" if "note" in record else "")
     unit = record["unit"]
     value = f"{_number(record['value'])} {'×' if unit.endswith(' ratio') else unit}"
     value += f"<small>{unit}</small>" if unit.endswith(" ratio") else ""
-    spread = f"{_number(record['low'])} to {_number(record['high'])}" if "low" in record and "high" in record else ""
+    spread = (
+        f"{_number(record['low'])}\u00a0to\u00a0{_number(record['high'])}"
+        if "low" in record and "high" in record
+        else ""
+    )
     spread += f"<small>{record['n']} {'pairs' if 'peer' in record else 'runs'}</small>" if "n" in record else ""
-    return f"| {what} | {value} | {spread} | {_against(record)} | {_target(record)} |"
+    return what, value, spread, _against(record), _target(record)
 
 
 def _against(record: dict) -> str:

@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """A small project with two posts that hold every construct; made on the fly, so that the outputs are exact."""
 
 from __future__ import annotations
