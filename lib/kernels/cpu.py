@@ -1,7 +1,8 @@
 """The matrix product compiled for the CPU: what loop order, all cores, and tiles with vectors are worth.
 
 All take a [m, k] and b [k, n], float32 or float64 on the CPU, and return a @ b [m, n]. They raise a ValueError where
-shapes, dtypes or devices do not fit. The first call with a dtype compiles, which takes a second or a few.
+shapes, dtypes or devices do not fit. The result carries no gradient. The first call with a dtype compiles, which takes
+a second or a few.
 """
 
 from __future__ import annotations
@@ -39,9 +40,12 @@ def _run(kernel: Callable, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     m, _, n = check.product(a, b, check.SINGLE_AND_DOUBLE)
     check.on_cpu(a, "a numba kernel")
     c = a.new_empty(m, n)
-    if c.numel():
-        numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+    threads = numba.get_num_threads()
+    numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+    try:
         kernel(*(t.detach().contiguous().numpy() for t in (a, b, c)))
+    finally:
+        numba.set_num_threads(threads)
     return c
 
 
@@ -74,7 +78,7 @@ def _ikj_parallel(a, b, c):
 
 
 def _tiled(a, b, c):
-    if a.shape[1] == 0:
+    if 0 in (*a.shape, *b.shape):  # nothing to sum, or nowhere to put it
         c[:] = 0
         return
     # torch allots memory at multiples of 64 bytes, the width of the widest vectors; numpy does not.

@@ -22,8 +22,8 @@ if not config.ENABLE_CUDASIM:
 SIMULATED = bool(config.ENABLE_CUDASIM)
 TILE = 16  # side of a tile in shared memory, and of the block of threads that fills it
 
-# cuda_tiled: a block of threads computes SIDE x SIDE values, DEPTH products at a time. Shared memory holds two slices, in
-# turn, its rows padded to begin in different banks. With 128 registers a thread two blocks fit a multiprocessor.
+# cuda_tiled: a block of threads computes SIDE x SIDE values, DEPTH products at a time. Shared memory holds two slices,
+# in turn, its rows padded to begin in different banks. With 128 registers a thread two blocks fit a multiprocessor.
 SIDE, DEPTH, THREADS = 128, 8, 256
 SLICES, PADDED = 2 * DEPTH, SIDE + 4
 BOUNDS = {} if SIMULATED else {"launch_bounds": (THREADS, 2)}

@@ -1,7 +1,7 @@
 """The matrix product in five steps, each giving torch more of the work: from three Python loops to one call.
 
-All take a [m, inner] and b [inner, n] of one floating dtype on one device, and return a @ b [m, n]. They raise a ValueError
-where shapes, dtypes or devices do not fit.
+All take a [m, inner] and b [inner, n] of one floating dtype on one device, and return a @ b [m, n]. They raise a
+ValueError where shapes, dtypes or devices do not fit.
 """
 
 from __future__ import annotations

@@ -1,13 +1,16 @@
 """The matrix product as a BLAS builds it: packed panels, and an inner block whose sums never leave the registers.
 
-The scheme is that of Goto and van de Geijn, "Anatomy of high-performance matrix multiplication" (2008), with two
-loops fewer than BLIS: `DEPTH` rows of b are packed into panels as wide as a tile and stay in the L2 cache; a panel of
-`ROWS` rows of a is packed into the L1 cache and multiplied by every panel of b in turn. One such product, `tile_product`,
-is written in LLVM's own language, because numba has no vector type: `ROWS * VECTORS` vectors of sums, which the compiler
-keeps in registers, take one row of the panel of b and one column of the panel of a at a time.
+The scheme is that of Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008). b is packed
+into panels as wide as a tile, DEPTH rows of which, over a block of columns, stay in the L2 cache. ROWS rows of a at a
+time are packed into the L1 cache and multiplied by panel after panel. Each such product, `tile_product`, keeps
+ROWS * VECTORS vectors of sums in registers while it takes a row of the panel of b and a column of the rows of a at a
+time. It is written in LLVM's own language, because numba has no vector type.
 """
 
 from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
 
 import llvmlite.binding as llvm
 import numba
@@ -16,17 +19,31 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-# Bytes in a vector register, and the rows and vectors of a tile: as many sums as the CPU has registers to hold, less
-# those that one row of b and a number of a need (32 registers with AVX-512 and on Arm, 16 with AVX).
-FEATURES = llvm.get_host_cpu_features()
-if FEATURES.get("avx512f"):
-    VECTOR_BYTES, ROWS, VECTORS = 64, 12, 2
-elif FEATURES.get("avx"):
-    VECTOR_BYTES, ROWS, VECTORS = 32, 6, 2
-else:
-    VECTOR_BYTES, ROWS, VECTORS = 16, (8 if FEATURES.get("neon") else 4), (3 if FEATURES.get("neon") else 2)
+
+def register_file(features: Mapping[str, bool], machine: str) -> tuple[int, int, int]:
+    """Return the bytes of a vector, and the rows and vectors of a tile: the sums fill most of the CPU's registers.
+
+    AVX-512 and Arm have 32 registers, AVX and SSE 16; a row of b and a number of a need some, too.
+    """
+    if features.get("avx512f"):
+        return 64, 12, 2
+    if features.get("avx"):
+        return 32, 6, 2
+    return (16, 8, 3) if machine in ("arm64", "aarch64") else (16, 4, 2)
+
+
+def host_features() -> Mapping[str, bool]:
+    """Return what this CPU can do, or nothing where LLVM cannot tell."""
+    try:
+        return llvm.get_host_cpu_features()
+    except RuntimeError:
+        return {}
+
+
+VECTOR_BYTES, ROWS, VECTORS = register_file(host_features(), platform.machine())
 DEPTH = 256
-B_BYTES = 2**20  # of packed b, to stay in an L2 cache
+B_BYTES = 2**20  # of DEPTH rows of packed b, about half of an L2 cache
+AHEAD = 32  # rows of packed b between the one in use and the one to fetch into the L1 cache: saves a twentieth
 
 
 @numba.njit(parallel=True)
@@ -135,6 +152,8 @@ def tile_product(typing, a, b, at, depth, c, i, j, first):
         sums = [[builder.phi(a.vector) for _ in range(VECTORS)] for _ in range(ROWS)]
         offset = builder.add(at, builder.mul(l, ir.Constant(at.type, VECTORS * a.lanes)))
         row = [b.load(b.address(None, offset, v)) for v in range(VECTORS)]
+        for line in range(0, VECTORS * VECTOR_BYTES, 64):
+            b.prefetch(b.address(None, offset, AHEAD * VECTORS + line // VECTOR_BYTES))
         added = []
         for y in range(ROWS):
             number = a.broadcast(a.address(None, builder.add(l, ir.Constant(at.type, y * DEPTH)), 0))
@@ -193,6 +212,14 @@ class Memory:
     def store(self, value: ir.Value, address: ir.Value) -> None:
         """Store a vector; it need not be aligned."""
         self.builder.store(value, self.builder.bitcast(address, self.vector.as_pointer()), align=self.size)
+
+    def prefetch(self, address: ir.Value) -> None:
+        """Ask for the cache line at an address, which may lie beyond the array, to be read into the L1 cache."""
+        byte, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag])
+        prefetch = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.prefetch.p0")
+        read, keep, data = (ir.Constant(flag, value) for value in (0, 3, 1))
+        self.builder.call(prefetch, [self.builder.bitcast(address, byte), read, keep, data])
 
     def broadcast(self, address: ir.Value) -> ir.Value:
         """Load a number into all lanes of a vector."""

@@ -1,5 +1,9 @@
 """The compiled products against float64; the scheme of tiles in plain Python, with tiles too small to miss an edge."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -91,3 +95,35 @@ def test_blocks_panels_and_edges_as_python(interpreted, m, k, n):
     a, b, c = rng.random((m, k)), rng.random((k, n)), np.full((m, n), np.nan)
     simd.product(a, b, np.full(simd.packed_size(b), np.nan), c)
     np.testing.assert_allclose(c, a @ b)
+
+
+@pytest.mark.parametrize(
+    ("features", "machine", "registers"),
+    [
+        ({"avx512f": True, "avx": True}, "x86_64", 32),
+        ({"avx": True}, "x86_64", 16),
+        ({}, "x86_64", 16),
+        ({"neon": True}, "aarch64", 32),
+    ],
+)
+def test_the_sums_and_a_row_of_b_fit_the_registers(features, machine, registers):
+    size, rows, vectors = simd.register_file(features, machine)
+    assert registers / 2 <= rows * vectors + vectors < registers
+    assert size == {"avx512f": 64, "avx": 32}.get(next(iter(features), ""), 16)
+
+
+NARROW = """
+import sys, torch
+from lib.kernels import cpu, simd
+from tests.kernels.products import assert_is_product, matrix
+simd.VECTOR_BYTES, simd.ROWS, simd.VECTORS = simd.register_file({sys.argv[1]: True}, sys.argv[2])
+for m, k, n in (5, 784, 10), (61, 513, 300):
+    a, b = matrix(m, k, torch.float32, "contiguous", 1), matrix(k, n, torch.float32, "contiguous", 2)
+    assert_is_product(cpu.numba_tiled(a, b), a, b)
+"""
+
+
+@pytest.mark.parametrize("kind", [("avx", "x86_64"), ("neon", "aarch64")])
+def test_the_tiles_of_other_cpus_give_the_product_too(kind):
+    root = Path(__file__).parents[2]
+    subprocess.run([sys.executable, "-c", NARROW, *kind], cwd=root, check=True, timeout=300)
