@@ -33,9 +33,10 @@ class RenderError(ValueError):
 
 @dataclass
 class Source:
-    """A page of the site: where it comes from, and what it says."""
+    """A page of the site: its file, the executed copy shown in its place (or itself), its name, and what it says."""
 
     path: Path
+    shown: Path
     name: str
     page: cells.Page
 
@@ -108,17 +109,14 @@ def _base(config: dict) -> str:
 def _sources(root: Path, posts: Path | None) -> list[Source]:
     sources, problems = [], []
     for path in [*sorted(root.glob("*.qmd")), *notebook.find(root)]:
-        name = path.relative_to(root).as_posix()
+        name, shown = path.relative_to(root).as_posix(), results.pick(path, posts)
         try:
-            if path.suffix == ".qmd":
-                page = cells.from_qmd(path)
-            else:
-                page = cells.from_notebook(notebook.read(results.pick(path, posts)))
+            page = cells.from_qmd(path) if path.suffix == ".qmd" else cells.from_notebook(notebook.read(shown))
             if unknown := page.meta.keys() - KEYS:
                 raise cells.PageError(f"unknown in the front matter: {', '.join(sorted(unknown))}")
             if "/" in name and (missing := set(REQUIRED) - page.meta.keys()):
                 raise cells.PageError(f"the front matter lacks {', '.join(sorted(missing))}")
-            sources.append(Source(path, name, page))
+            sources.append(Source(path, shown, name, page))
         except ValueError as error:
             problems.append(f"{name}: {error}")
     if problems:
@@ -138,7 +136,7 @@ def _copy(root: Path, site: Path, sources: list[Source]) -> None:
         folder = (site / source.name).parent
         if folder != site:
             shutil.copytree(source.path.parent, folder, ignore=shutil.ignore_patterns(*DROPPED))
-            shutil.copy(source.path, folder)
+            shutil.copy(source.shown, folder)
         for name, content in source.page.pictures.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)
@@ -152,6 +150,7 @@ def _page(pandoc: str, root: Path, site: Path, source: Source, sources: list[Sou
         "from": "markdown",
         "to": "html5",
         "standalone": True,
+        "wrap": "none",
         "template": str(root / "assets" / "preview" / "page.html"),
         "html-math-method": {"method": "mathml"},
         "section-divs": True,
@@ -194,7 +193,9 @@ def _problems(stderr: str, source: Source) -> list[str]:
     """Turn Pandoc's warnings into sentences that name the page, and the cell where it can be found."""
     warnings = re.findall(r"^\[(?:WARNING|ERROR)\] (.*(?:\n  .*)*)", stderr, re.MULTILINE)
     named = []
-    for text in (" ".join(warning.split()) for warning in warnings):
+    for text in (
+        re.sub(r"Scripting warning at .*? column \d+: ", "", " ".join(warning.split())) for warning in warnings
+    ):
         token = re.search(r"(?:@|label |citation |picture (?:index_files/figure-html/)?)([\w:./-]+\w)", text)
         named.append(f"{source.name}{_cell(source, token[1]) if token else ''}: {text}")
     return named
@@ -208,7 +209,7 @@ def _cell(source: Source, token: str) -> str:
             return f", cell {made[2]}"
         token = made[1]
     whole = re.compile(re.escape(token) + r"(?![\w-])")
-    nb = notebook.read(source.path)
+    nb = notebook.read(source.shown)
     for number, cell in enumerate(nb["cells"], start=1):
         if whole.search(notebook.source(cell)) or whole.search(json.dumps(cell.get("outputs", []))):
             return f", cell {number}"

@@ -30,7 +30,7 @@ def write(root: Path, posts: Path | None = None) -> Path:
 
 def pick(path: Path, posts: Path | None) -> Path:
     """Return the executed copy of a post where there is one, else the committed notebook."""
-    copy = posts / path.parent.name / "index.ipynb" if posts else path
+    copy = posts / path.parent.name / path.name if posts else path
     return copy if copy.exists() else path
 
 

@@ -1,5 +1,6 @@
 """Small projects with real notebooks that need no torch."""
 
+import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -42,3 +43,22 @@ def make_post() -> Callable[..., Path]:
         return path
 
     return make
+
+
+@pytest.fixture(scope="session")
+def demo() -> object:
+    """The module that makes a small project with every construct of a page."""
+    spec = importlib.util.spec_from_file_location("demo", Path(__file__).with_name("demo.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def demo_site(demo: object, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The rendered pages of that project."""
+    from lib.publish import preview
+
+    root = demo.make(tmp_path_factory.mktemp("demo"))
+    preview.render(root, root / "_site")
+    return root / "_site"

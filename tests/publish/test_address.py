@@ -1,0 +1,102 @@
+"""One setting gives the addresses, and without it everything that needs one is left out."""
+
+import re
+import threading
+import urllib.error
+import urllib.request
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lib.publish import address, links, preview, serve
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GITHUB_REPOSITORY", raising=False)
+
+
+@pytest.fixture
+def root(demo, tmp_path: Path) -> Path:
+    return demo.make(tmp_path, demo.code("1", "1"))
+
+
+def test_without_an_address_nothing_is_written(root: Path) -> None:
+    assert address.write(root) is None
+    assert not (root / "_quarto.yml.local").exists()
+    assert not (root / "feed.xml").exists()
+
+
+def test_the_setting_and_the_environment(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = root / "_quarto.yml"
+    config.write_text(config.read_text().replace('repository: ""', 'repository: "Ada/notes"  # here'))
+    assert address.repository(root) == "Ada/notes"
+    monkeypatch.setenv("GITHUB_REPOSITORY", "Bob/other")
+    assert address.repository(root) == "Bob/other"
+    monkeypatch.setenv("GITHUB_REPOSITORY", "no slash")
+    with pytest.raises(ValueError, match="owner/name, got 'no slash'"):
+        address.repository(root)
+
+
+def test_site_url() -> None:
+    assert address.site_url("Ada/notes") == "https://ada.github.io/notes/"
+    assert address.site_url("Ada/ada.github.io") == "https://ada.github.io/"
+
+
+def test_what_is_derived(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GITHUB_REPOSITORY", "Ada/notes")
+    settings = yaml.safe_load(address.write(root).read_text())
+    assert settings["repository"] == "Ada/notes"
+    assert settings["website"]["site-url"] == "https://ada.github.io/notes/"
+    assert settings["website"]["repo-url"] == "https://github.com/Ada/notes"
+    assert settings["project"]["resources"] == ["feed.xml"]
+    items = ET.fromstring((root / "feed.xml").read_text()).findall("channel/item")
+    assert [item.findtext("title") for item in items] == ["Second things", "First things"]
+    assert items[1].findtext("link") == "https://ada.github.io/notes/posts/01-first/"
+    assert items[1].findtext("pubDate") == "Fri, 02 Jan 2026 00:00:00 +0000"
+
+    monkeypatch.delenv("GITHUB_REPOSITORY")
+    assert address.write(root) is None
+    assert not (root / "_quarto.yml.local").exists()
+
+
+def test_a_file_of_the_authors_own_is_left_alone(root: Path) -> None:
+    (root / "_quarto.yml.local").write_text("execute:\n  cache: true\n")
+    assert address.write(root) is None
+    assert (root / "_quarto.yml.local").exists()
+
+
+def test_the_preview_with_an_address(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GITHUB_REPOSITORY", "Ada/notes")
+    address.write(root)
+    preview.render(root, root / "_site")
+    page = (root / "_site/posts/01-first/index.html").read_text()
+    colab = "https://colab.research.google.com/github/Ada/notes/blob/main/posts/01-first/index.ipynb"
+    assert f'<a href="{colab}">Open in Colab</a>' in page
+    assert '<link rel="canonical" href="https://ada.github.io/notes/posts/01-first/index.html">' in page
+    assert 'content="https://ada.github.io/notes/posts/01-first/thumbnail.png"' in page
+    assert 'href="https://ada.github.io/notes/feed.xml"' in page
+    assert 'href="/notes/index.html"' in (root / "_site/404.html").read_text()
+    assert (root / "_site/feed.xml").exists()
+    assert links.check(root / "_site") == []
+
+
+def test_serving(demo_site: Path) -> None:
+    with serve.server(demo_site, 0) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        home = f"http://127.0.0.1:{running.server_port}"
+        assert b"The posts" in urllib.request.urlopen(f"{home}/").read()
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(f"{home}/nothing")
+        assert caught.value.code == 404
+        assert b"This page is not here" in caught.value.read()
+        with pytest.raises(ValueError, match=re.escape(f"port {running.server_port} cannot be used")):
+            serve.server(demo_site, running.server_port)
+        running.shutdown()
+
+
+def test_serving_what_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="holds no site yet; make one with: make site"):
+        serve.server(tmp_path, 0)
