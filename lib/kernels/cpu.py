@@ -54,8 +54,8 @@ def _ijk(a, b, c):
     for i in range(c.shape[0]):
         for j in range(c.shape[1]):
             total = a.dtype.type(0)
-            for l in range(a.shape[1]):
-                total += a[i, l] * b[l, j]
+            for k in range(a.shape[1]):
+                total += a[i, k] * b[k, j]
             c[i, j] = total
 
 
@@ -63,18 +63,18 @@ def _ijk(a, b, c):
 def _ikj(a, b, c):
     for i in range(c.shape[0]):
         c[i] = 0
-        for l in range(a.shape[1]):
+        for k in range(a.shape[1]):
             for j in range(c.shape[1]):
-                c[i, j] += a[i, l] * b[l, j]
+                c[i, j] += a[i, k] * b[k, j]
 
 
 @numba.njit(parallel=True)
 def _ikj_parallel(a, b, c):
     for i in numba.prange(c.shape[0]):
         c[i] = 0
-        for l in range(a.shape[1]):
+        for k in range(a.shape[1]):
             for j in range(c.shape[1]):
-                c[i, j] += a[i, l] * b[l, j]
+                c[i, j] += a[i, k] * b[k, j]
 
 
 def _tiled(a, b, c):

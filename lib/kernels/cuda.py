@@ -8,6 +8,7 @@ Python: set NUMBA_ENABLE_CUDASIM=1 before numba is imported, and keep the matric
 from __future__ import annotations
 
 import functools
+import warnings
 
 import torch
 from llvmlite import ir
@@ -82,19 +83,20 @@ def _framed(matrix: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
 
 
 def _launch(kernel, grid: tuple[int, int], block: tuple[int, ...], *tensors: torch.Tensor) -> None:
-    """Run `kernel` on torch's current stream, or in the simulator; nothing to do for an empty grid."""
+    """Run `kernel` on torch's current stream, or in the simulator; there is nothing to do for an empty tensor."""
     device = tensors[0].device
     if device.type != ("cpu" if SIMULATED else "cuda"):
         raise ValueError(
             f"the CUDA kernels got tensors on {device}. On a GPU pass CUDA tensors; without one, set "
             "NUMBA_ENABLE_CUDASIM=1 before numba is imported and pass small CPU tensors, for numba's simulator"
         )
-    if 0 in grid:
+    if not all(t.numel() for t in tensors):
         return
     if SIMULATED:
         kernel[grid, block](*(t.detach().numpy() for t in tensors))
         return
-    with torch.cuda.device(device):
+    with torch.cuda.device(device), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Grid size")  # numba warns of small grids; here they are meant
         stream = cuda.external_stream(torch.cuda.current_stream().cuda_stream)
         kernel[grid, block, stream](*(cuda.as_cuda_array(t.detach(), sync=False) for t in tensors))
 
@@ -154,8 +156,8 @@ def plain_kernel(a, b, c):
     j, i = cuda.grid(2)
     if i < c.shape[0] and j < c.shape[1]:
         total = a.dtype.type(0)
-        for l in range(a.shape[1]):
-            total += a[i, l] * b[l, j]
+        for k in range(a.shape[1]):
+            total += a[i, k] * b[k, j]
         c[i, j] = total
 
 
@@ -175,8 +177,8 @@ def shared_kernel(dtype: torch.dtype):
             tile_a[y, x] = a[i, start + x] if i < a.shape[0] and start + x < a.shape[1] else number(0)
             tile_b[y, x] = b[start + y, j] if start + y < b.shape[0] and j < b.shape[1] else number(0)
             cuda.syncthreads()
-            for l in range(TILE):
-                total += tile_a[y, l] * tile_b[l, x]
+            for k in range(TILE):
+                total += tile_a[y, k] * tile_b[k, x]
             cuda.syncthreads()
         if i < c.shape[0] and j < c.shape[1]:
             c[i, j] = total
@@ -185,14 +187,14 @@ def shared_kernel(dtype: torch.dtype):
 
 
 @cuda.jit(device=True, inline="always")
-def add_products(tile_a, tile_b, l, y, x, sums):
+def add_products(tile_a, tile_b, k, y, x, sums):
     """Add the product of 8 numbers of a column of a and 8 of a row of b, from shared memory, to the 8 x 8 sums."""
     column = cuda.local.array(8, float32)
     row = cuda.local.array(8, float32)
-    column[0], column[1], column[2], column[3] = load4(tile_a, l, y)
-    column[4], column[5], column[6], column[7] = load4(tile_a, l, y + 32)
-    row[0], row[1], row[2], row[3] = load4(tile_b, l, x)
-    row[4], row[5], row[6], row[7] = load4(tile_b, l, x + 16)
+    column[0], column[1], column[2], column[3] = load4(tile_a, k, y)
+    column[4], column[5], column[6], column[7] = load4(tile_a, k, y + 32)
+    row[0], row[1], row[2], row[3] = load4(tile_b, k, x)
+    row[4], row[5], row[6], row[7] = load4(tile_b, k, x + 16)
     for i in range(8):
         for j in range(8):
             sums[i, j] += column[i] * row[j]

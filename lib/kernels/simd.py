@@ -57,9 +57,9 @@ def product(a, b, packed, c):
     for j0 in range(0, b.shape[1], block):
         panels = -(-min(block, b.shape[1] - j0) // width)
         for p in numba.prange(panels):
-            for l0 in range(0, b.shape[0], DEPTH):
-                depth = min(DEPTH, b.shape[0] - l0)
-                pack(b, l0, j0 + p * width, depth, width, packed, (l0 * panels + p * depth) * width, width)
+            for k0 in range(0, b.shape[0], DEPTH):
+                depth = min(DEPTH, b.shape[0] - k0)
+                pack(b, k0, j0 + p * width, depth, width, packed, (k0 * panels + p * depth) * width, width)
         for thread in numba.prange(threads):
             multiply_rows(a, thread * height, min((thread + 1) * height, a.shape[0]), packed, panels, c, j0)
 
@@ -69,16 +69,16 @@ def multiply_rows(a, start, stop, packed, panels, c, j0):
     """Write rows start to stop of a, times all packed panels, to the same rows of c from column j0 on."""
     width = tile_width(c)
     rows = np.empty(ROWS * DEPTH, a.dtype)
-    for l0 in range(0, a.shape[1], DEPTH):
-        depth = min(DEPTH, a.shape[1] - l0)
+    for k0 in range(0, a.shape[1], DEPTH):
+        depth = min(DEPTH, a.shape[1] - k0)
         for i in range(start, stop, ROWS):
-            pack(a, i, l0, ROWS, depth, rows, 0, DEPTH)
+            pack(a, i, k0, ROWS, depth, rows, 0, DEPTH)
             for p in range(panels):
-                j, at = j0 + p * width, (l0 * panels + p * depth) * width
+                j, at = j0 + p * width, (k0 * panels + p * depth) * width
                 if i + ROWS <= c.shape[0] and j + width <= c.shape[1]:
-                    tile_product(rows, packed, at, depth, c, i, j, l0 == 0)
+                    tile_product(rows, packed, at, depth, c, i, j, k0 == 0)
                 else:
-                    tile_at_edge(rows, packed, at, depth, c, i, j, l0 == 0)
+                    tile_at_edge(rows, packed, at, depth, c, i, j, k0 == 0)
 
 
 @numba.njit
@@ -148,19 +148,19 @@ def tile_product(typing, a, b, at, depth, c, i, j, first):
         builder.branch(loop)
 
         builder.position_at_end(loop)
-        l = builder.phi(at.type)
+        k = builder.phi(at.type)
         sums = [[builder.phi(a.vector) for _ in range(VECTORS)] for _ in range(ROWS)]
-        offset = builder.add(at, builder.mul(l, ir.Constant(at.type, VECTORS * a.lanes)))
+        offset = builder.add(at, builder.mul(k, ir.Constant(at.type, VECTORS * a.lanes)))
         row = [b.load(b.address(None, offset, v)) for v in range(VECTORS)]
         for line in range(0, VECTORS * VECTOR_BYTES, 64):
             b.prefetch(b.address(None, offset, AHEAD * VECTORS + line // VECTOR_BYTES))
         added = []
         for y in range(ROWS):
-            number = a.broadcast(a.address(None, builder.add(l, ir.Constant(at.type, y * DEPTH)), 0))
+            number = a.broadcast(a.address(None, builder.add(k, ir.Constant(at.type, y * DEPTH)), 0))
             added.append([a.multiply_add(number, row[v], sums[y][v]) for v in range(VECTORS)])
-        following = builder.add(l, ir.Constant(at.type, 1))
+        following = builder.add(k, ir.Constant(at.type, 1))
         builder.cbranch(builder.icmp_signed("<", following, depth), loop, end)
-        for phi, first_value, next_value in [(l, zero, following)] + [
+        for phi, first_value, next_value in [(k, zero, following)] + [
             (sums[y][v], ir.Constant(a.vector, None), added[y][v]) for y in range(ROWS) for v in range(VECTORS)
         ]:
             phi.add_incoming(first_value, start)
