@@ -26,10 +26,10 @@
     block.append(button);
   }
 
-  for (const heading of all("main section[id] > :is(h2, h3, h4)")) {
+  for (const heading of all("main :is(h2, h3, h4)[id]")) {
     const link = document.createElement("a");
     link.className = "anchor";
-    link.href = `#${heading.parentElement.id}`;
+    link.href = `#${heading.id}`;
     link.textContent = "#";
     link.setAttribute("aria-label", `Link to ${heading.textContent}`);
     heading.append(link);
@@ -42,7 +42,7 @@
       contents.get(entry.target.id).classList.add("here");
     }
   }, { rootMargin: "0px 0px -75% 0px" });
-  all("main section[id]").forEach((section) => seen.observe(section));
+  all("main :is(h2, h3, h4)[id]").forEach((heading) => seen.observe(heading));
 
   on(".categories button", "click", (event) => {
     const chosen = event.currentTarget;

@@ -153,7 +153,6 @@ def _page(pandoc: str, root: Path, site: Path, source: Source, sources: list[Sou
         "wrap": "none",
         "template": str(root / "assets" / "preview" / "page.html"),
         "html-math-method": {"method": "mathml"},
-        "section-divs": True,
         "toc": meta.get("toc", True),
         "toc-depth": 3,
         "filters": [str(root / "assets" / "preview" / "filter.lua"), str(root / "assets" / "post.lua"), "citeproc"],
