@@ -66,7 +66,7 @@
     }
   }
   function shown(page) {
-    const sub = page.sub_results[0] ?? page;
+    const sub = page.sub_results.reduce((best, part) => (part.locations.length > best.locations.length ? part : best));
     const item = document.createElement("li");
     const link = item.appendChild(document.createElement("a"));
     link.href = sub.url;
