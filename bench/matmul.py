@@ -83,7 +83,7 @@ def measure(case: Case) -> Record:
         f"matmul/{case.name}",
         timing.ratio,
         "time ratio",
-        peer="cuBLAS (torch)" if on_gpu else "torch",
+        peer="cuBLAS" if on_gpu else "torch",
         ours=timing.ours,
         theirs=timing.theirs,
         low=timing.low,
