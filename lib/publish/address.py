@@ -52,7 +52,7 @@ def _settings(name: str) -> str:
 repository: "{name}"
 project:
   resources:
-    - feed.xml
+    - "/feed.xml"
 website:
   site-url: "{url}"
   repo-url: "https://github.com/{name}"

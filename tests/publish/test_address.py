@@ -51,7 +51,7 @@ def test_what_is_derived(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings["repository"] == "Ada/notes"
     assert settings["website"]["site-url"] == "https://ada.github.io/notes/"
     assert settings["website"]["repo-url"] == "https://github.com/Ada/notes"
-    assert settings["project"]["resources"] == ["feed.xml"]
+    assert settings["project"]["resources"] == ["/feed.xml"]
     items = ET.fromstring((root / "feed.xml").read_text()).findall("channel/item")
     assert [item.findtext("title") for item in items] == ["Second things", "First things"]
     assert items[1].findtext("link") == "https://ada.github.io/notes/posts/01-first/"
