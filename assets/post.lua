@@ -24,7 +24,7 @@ local function links(meta)
   local folder = post_folder()
   if not folder then return nil end
   local notebook = pandoc.Link("Download the notebook", "index.ipynb", "",
-    { download = folder .. ".ipynb", ["data-noresolveinput"] = "true" })
+    pandoc.Attr("", {}, { { "download", folder .. ".ipynb" }, { "data-noresolveinput", "true" } }))
   local inlines = pandoc.Inlines { notebook }
   local repository = stringify(meta.repository or "")
   if repository ~= "" then
