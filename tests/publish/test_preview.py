@@ -59,7 +59,7 @@ def page(demo_site: Path) -> str:
         r'<a href="#sec-math"[^>]*>The mathematics</a>',
         r'<a rel="prev" href="../../index.html">',
         r'<a class="next" rel="next" href="../../posts/02-second/index.html">Second things',
-        r'<a href="index.ipynb"[^>]* download="01-first.ipynb">Download the notebook</a>',
+        r'<a href="index.ipynb" download="01-first.ipynb"[^>]*>Download the notebook</a>',
         r'<a href="../02-second/index.html#more">the other</a>',
         r"A preview, made with Pandoc",
         r"<title>First things · Deep learning",
