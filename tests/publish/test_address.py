@@ -100,3 +100,12 @@ def test_serving(demo_site: Path) -> None:
 def test_serving_what_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds no site yet; make one with: make site"):
         serve.server(tmp_path, 0)
+
+
+def test_serve_prints_its_address_and_ends_with_ctrl_c(demo_site: Path, monkeypatch, capsys) -> None:
+    def interrupted(self: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(serve.http.server.ThreadingHTTPServer, "serve_forever", interrupted)
+    serve.serve(demo_site, 0)
+    assert "the site is at http://localhost:" in capsys.readouterr().out
