@@ -110,8 +110,16 @@ class Run:
 
 
 def _sentence(record: measure.Record) -> str:
-    spread = f" ({record.low:.3g} to {record.high:.3g})" if record.low is not None else ""
-    unit = "times the time of" if record.unit == "time ratio" else record.unit
-    peer = f" {record.peer}" if record.peer and record.unit == "time ratio" else ""
+    ratio = record.unit == "time ratio"
+    digits = 3 if ratio else 4  # the third digit of a ratio of times is noise already
+    spread = f" ({_figure(record.low, digits)} to {_figure(record.high, digits)})" if record.low is not None else ""
+    unit = "times the time of" if ratio else record.unit
+    peer = f" {record.peer}" if record.peer and ratio else ""
     note = f" · {record.note}" if record.note else ""
-    return f"**{record.name}**: {record.value:.4g} {unit}{peer}{spread}{note}"
+    return f"**{record.name}**: {_figure(record.value, digits)} {unit}{peer}{spread}{note}"
+
+
+def _figure(value: float, digits: int) -> str:
+    """Write a number with so many significant digits, and a large one without an exponent."""
+    rounded = f"{value:.{digits}g}"
+    return f"{float(rounded):,.0f}" if abs(value) >= 1000 else rounded

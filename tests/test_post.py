@@ -118,6 +118,14 @@ def test_a_comparison_fills_a_record(shown):
     assert bundle["text/markdown"] == "**matmul**: 2 times the time of torch (1.9 to 2.2)"
 
 
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [(116_765.3, 3, "117,000"), (1_303_123.0, 4, "1,303,000"), (91.25, 4, "91.25"), (0.00012345, 3, "0.000123")],
+)
+def test_figures_have_the_digits_they_deserve(value, digits, text):
+    assert post._figure(value, digits) == text
+
+
 def test_a_record_that_says_nothing_is_refused():
     run = post.start("cpu")
     for wrong in (
