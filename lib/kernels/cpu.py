@@ -17,17 +17,17 @@ from lib.kernels import check, simd
 
 def numba_ijk(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Multiply by the three loops of the definition, compiled: the innermost walks down a column of b."""
-    return _run(_ijk, a, b)
+    return _run(ijk, a, b)
 
 
 def numba_plain(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Multiply by the same loops, reordered: the innermost walks along a row of b and of c."""
-    return _run(_ikj, a, b)
+    return _run(ikj, a, b)
 
 
 def numba_parallel(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Multiply by the reordered loops, the rows shared among torch's number of threads."""
-    return _run(_ikj_parallel, a, b)
+    return _run(ikj_parallel, a, b)
 
 
 def numba_tiled(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -50,7 +50,8 @@ def _run(kernel: Callable, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 
 @numba.njit
-def _ijk(a, b, c):
+def ijk(a, b, c):
+    """Write a @ b to c: the sum runs innermost."""
     for i in range(c.shape[0]):
         for j in range(c.shape[1]):
             total = a.dtype.type(0)
@@ -60,7 +61,8 @@ def _ijk(a, b, c):
 
 
 @numba.njit
-def _ikj(a, b, c):
+def ikj(a, b, c):
+    """Write a @ b to c: the sum runs in the middle, whole rows of b and c innermost."""
     for i in range(c.shape[0]):
         c[i] = 0
         for k in range(a.shape[1]):
@@ -69,7 +71,8 @@ def _ikj(a, b, c):
 
 
 @numba.njit(parallel=True)
-def _ikj_parallel(a, b, c):
+def ikj_parallel(a, b, c):
+    """Write a @ b to c as `ikj` does, its rows shared among threads."""
     for i in numba.prange(c.shape[0]):
         c[i] = 0
         for k in range(a.shape[1]):

@@ -48,7 +48,7 @@ AHEAD = 32  # rows of packed b between the one in use and the one to fetch into 
 
 @numba.njit(parallel=True)
 def product(a, b, packed, c):
-    """Write a [m, k] @ b [k, n] into c [m, n]; `packed` holds `packed_size(b)` numbers, aligned to vectors if possible.
+    """Write a @ b into c; `packed` holds `packed_size(b)` numbers, aligned to vectors if possible.
 
     Threads meet twice for each block of columns: after packing b, and at the end.
     """

@@ -59,7 +59,7 @@ def test_one_thread_gives_what_many_give():
     assert torch.equal(one, many)
 
 
-@pytest.mark.parametrize("kernel", [cpu._ijk, cpu._ikj, cpu._ikj_parallel])
+@pytest.mark.parametrize("kernel", [cpu.ijk, cpu.ikj, cpu.ikj_parallel])
 def test_the_loops_as_python(kernel):
     a, b = np.random.default_rng(0).random((2, 4, 4))
     c = np.empty((4, 4))
