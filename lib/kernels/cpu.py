@@ -62,7 +62,7 @@ def ijk(a, b, c):
 
 @numba.njit
 def ikj(a, b, c):
-    """Write a @ b to c: the sum runs in the middle, whole rows of b and c innermost."""
+    """Write a @ b to c: whole rows of b and c run innermost."""
     for i in range(c.shape[0]):
         c[i] = 0
         for k in range(a.shape[1]):
