@@ -3,8 +3,8 @@
 .PHONY: help site test serve run stale lint bench new clean python setup setup-dev
 MAKEFLAGS += --no-print-directory
 
-# The first interpreter that really runs and is new enough; PYTHON=... names another.
-PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
+# The Python in use if the posts can run on it, else one that is installed beside it; PYTHON=... names another.
+PYTHON ?= $(shell for p in python3 python python3.12 python3.11; do \
 	"$$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && echo "$$p" && break; done)
 PY := .venv/bin/python
 BUDGET ?= auto

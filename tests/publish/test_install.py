@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -149,3 +150,15 @@ def test_make_names_an_old_python(tmp_path: Path) -> None:
     assert done.returncode != 0
     assert "the posts need Python 3.11 or 3.12" in done.stderr
     assert str(old) in done.stderr
+
+
+@pytest.mark.parametrize(("fit", "taken"), [({"python3", "python3.12"}, "python3"), ({"python3.12"}, "python3.12")])
+def test_make_takes_the_python_in_use_if_it_fits(tmp_path: Path, fit: set[str], taken: str) -> None:
+    for name in ("python3", "python", "python3.12", "python3.11"):
+        fake = tmp_path / name
+        fake.write_text(f"#!/bin/sh\nexit {int(name not in fit)}\n")
+        fake.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    command = ["make", "-n", "python"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], env=environment)
+    assert done.stdout.startswith(f'"{taken}" -c')
