@@ -132,7 +132,7 @@ def _captions(chosen: dict, count: int, label: str) -> list[str]:
 def _stream(output: dict) -> str:
     if output["output_type"] == "error":
         raise PageError(f"holds an error: {output['ename']}: {output['evalue']}")
-    text = ANSI.sub("", _joined(output["text"]))
+    text = ANSI.sub("", notebook.joined(output["text"]))
     return f":::: {{.cell-output .cell-output-{output['name']}}}\n{_fenced(text)}\n::::"
 
 
@@ -142,18 +142,18 @@ def _display(output: dict, label: str, caption: str, name: str, chosen: dict, pi
     classes = ".cell-output .cell-output-display"
     if "text/markdown" in data:
         labelled = f"#{label} " if label and not label.startswith("tbl-") else ""
-        body = _joined(data["text/markdown"]) + (f"\n\n{caption}\n" if caption else "")
+        body = notebook.joined(data["text/markdown"]) + (f"\n\n{caption}\n" if caption else "")
         return f":::: {{{labelled}{classes} .cell-output-markdown}}\n{body}\n::::"
     if picture:
         file = f"index_files/figure-html/{name}.{PICTURES[picture]}"
-        text = _joined(data[picture])
+        text = notebook.joined(data[picture])
         pictures[file] = text.encode() if "<svg" in text else base64.b64decode(text)
         alt = chosen.get("fig-alt", "")
         alt = alt[index] if isinstance(alt, list) else alt
         attributes = [f"#{label}"] * bool(label) + [f"fig-alt={_quoted(alt)}"] * bool(alt)
         return f":::: {{{classes}}}\n![{caption}]({file}){{{' '.join(attributes)}}}\n::::"
     if "text/plain" in data:
-        return f":::: {{{classes}}}\n{_fenced(ANSI.sub('', _joined(data['text/plain'])))}\n::::"
+        return f":::: {{{classes}}}\n{_fenced(ANSI.sub('', notebook.joined(data['text/plain'])))}\n::::"
     raise PageError(f"holds an output that cannot be shown: {', '.join(data)}")
 
 
@@ -165,7 +165,3 @@ def _fenced(text: str, attributes: str = "") -> str:
 def _quoted(value: object) -> str:
     text = value if isinstance(value, str) else json.dumps(value)
     return '"' + " ".join(text.replace("\\", "\\\\").replace('"', '\\"').split()) + '"'
-
-
-def _joined(text: str | list[str]) -> str:
-    return text if isinstance(text, str) else "".join(text)

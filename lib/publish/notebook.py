@@ -67,7 +67,7 @@ def front_matter(nb: dict) -> dict[str, str]:
 
 def source(cell: dict) -> str:
     """Return a cell's source as one string."""
-    return _joined(cell.get("source", ""))
+    return joined(cell.get("source", ""))
 
 
 def tags(cell: dict) -> list[str]:
@@ -137,7 +137,7 @@ def unwanted(nb: dict) -> list[tuple[int, str]]:
     found = []
     for number, output in outputs(nb):
         if output.get("name") == "stderr":
-            lines = _joined(output["text"]).strip().splitlines() or [""]
+            lines = joined(output["text"]).strip().splitlines() or [""]
             found.append((number, f"writes to stderr: {lines[-1][:120]}"))
         found += [(number, f"stores {mime}") for mime in output.get("data", {}) if not ALLOWED.fullmatch(mime)]
     return found
@@ -172,7 +172,8 @@ def sweep(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _joined(text: str | list[str]) -> str:
+def joined(text: str | list[str]) -> str:
+    """Return a text that a notebook may hold as a list of lines."""
     return text if isinstance(text, str) else "".join(text)
 
 
@@ -189,7 +190,7 @@ def _merged(outputs: list[dict]) -> list[dict]:
             continue
         before = merged[-1] if merged else {}
         together = before.get("name") == output["name"]
-        text = _joined(before["text"]) + _joined(output["text"]) if together else _joined(output["text"])
+        text = joined(before["text"]) + joined(output["text"]) if together else joined(output["text"])
         merged[len(merged) - together :] = [output | {"text": text}]
     for output in merged:
         if output["output_type"] == "stream":
@@ -203,7 +204,7 @@ def _tidy(output: dict, count: int) -> dict:
     if "execution_count" in output:
         output["execution_count"] = count
     if "text" in output:
-        output["text"] = _joined(output["text"]).splitlines(keepends=True)
+        output["text"] = joined(output["text"]).splitlines(keepends=True)
     if "data" in output:
         output["data"] = {
             mime: value.splitlines(keepends=True) if mime.startswith("text/") and isinstance(value, str) else value

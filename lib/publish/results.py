@@ -138,8 +138,7 @@ def _plain(text: str) -> str:
 def _front(name: str, nb: dict) -> str:
     """Return the first flip-book of a post with a line that links to the post, or nothing."""
     for _, output in notebook.outputs(nb):
-        text = output.get("data", {}).get("text/markdown", "")
-        text = text if isinstance(text, str) else "".join(text)
+        text = notebook.joined(output.get("data", {}).get("text/markdown", ""))
         if text.startswith('<figure class="flipbook"'):
             title = notebook.front_matter(nb)["title"]
             return f"{text}\n\n::: {{.measured}}\nFrom [{title}](posts/{name}/index.ipynb).\n:::\n"
