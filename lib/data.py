@@ -20,6 +20,37 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lib.loaders import (
+    DataLoaders,
+    FastLoader,
+    Normalise,
+    as_float,
+    collate_dict,
+    image_transform,
+    in_memory,
+    in_tensors,
+    inplace,
+)
+
+__all__ = [
+    "DataLoaders",
+    "Dataset",
+    "FastLoader",
+    "Normalise",
+    "Source",
+    "Split",
+    "as_float",
+    "collate_dict",
+    "image_transform",
+    "in_memory",
+    "in_tensors",
+    "inplace",
+    "load",
+    "read_idx",
+    "shipped",
+    "verify",
+]
+
 FASHION_CLASSES = (
     "T-shirt/top",
     "Trouser",

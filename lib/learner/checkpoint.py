@@ -1,0 +1,96 @@
+"""Keep a fit on disk after each epoch, and go on from there as if nothing had happened."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from lib.learner.events import Callback, name_of
+from lib.learner.untouched import random_states, set_random_states
+
+if TYPE_CHECKING:
+    from lib.learner.learner import Learner
+
+
+class Checkpoint(Callback):
+    """Save weights, optimiser, callbacks, random states and position to `path` after each epoch; resume from it.
+
+    On a CPU the resumed fit is bit for bit the uninterrupted one. The file is replaced as a whole, so a killed run
+    leaves the last one. It is read without running code from it (`weights_only`). With `resume=False` a fit starts
+    anew, whatever is there.
+    """
+
+    order = 110  # the last to see an epoch, and the last to begin
+    whole_fit = True
+
+    def __init__(self, path: str | Path, *, resume: bool = True) -> None:
+        self.path, self.resume = Path(path), resume
+
+    def before_fit(self, learn: Learner) -> None:
+        self.keepers = _keepers(learn)
+        if not self.resume or not self.path.exists():
+            return
+        state = read(self.path)
+        try:
+            learn.model.load_state_dict(state["model"])
+            learn.optimiser.load_state_dict(state["optimiser"])
+            if state["callbacks"].keys() != self.keepers.keys():
+                raise ValueError(f"it has {_names(state['callbacks'])}, this fit has {_names(self.keepers)}")
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise ValueError(
+                f"{self.path}: a checkpoint of another fit ({error}); remove it, or pass resume=False to replace it"
+            ) from error
+        for name, callback in self.keepers.items():
+            callback.load_state_dict(state["callbacks"][name])
+        learn.epoch, learn.step_count = state["epoch"], state["step_count"]
+        set_random_states(state["random"], learn.data.train)
+
+    def after_epoch(self, learn: Learner) -> None:
+        state = {
+            "model": learn.model.state_dict(),
+            "optimiser": learn.optimiser.state_dict(),
+            "callbacks": {name: callback.state_dict() for name, callback in self.keepers.items()},
+            "epoch": learn.epoch + 1,
+            "step_count": learn.step_count,
+            "random": random_states(learn.data.train),
+        }
+        write(state, self.path)
+
+
+def _keepers(learn: Learner) -> dict[str, Callback]:
+    """Return the callbacks that have a state, under names that are the same in each run."""
+    keepers = [callback for callback in learn.heard_by if hasattr(callback, "state_dict")]
+    return {f"{i} {name_of(callback)}": callback for i, callback in enumerate(keepers)}
+
+
+def _names(keepers: dict[str, Any]) -> str:
+    return ", ".join(keepers) or "no callback that keeps a state"
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read a checkpoint; raises ValueError that names a file that is broken or something else."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{path}: not a whole checkpoint ({type(error).__name__}); remove it to start anew") from error
+    if not isinstance(state, dict) or "step_count" not in state:
+        raise ValueError(f"{path}: a file of torch, but no checkpoint of a fit")
+    return state
+
+
+def write(state: dict[str, Any], path: Path) -> None:
+    """Write a checkpoint wholly or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            torch.save(state, file)
+        Path(part).replace(path)
+    except BaseException:
+        Path(part).unlink(missing_ok=True)
+        raise

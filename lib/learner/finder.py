@@ -1,0 +1,80 @@
+"""The learning-rate finder: let the rate grow batch by batch and watch the loss (Smith 2017, arXiv 1506.01186)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from lib import plots
+from lib.learner.events import Callback, CancelFit, CancelPass
+
+if TYPE_CHECKING:
+    from lib.learner.learner import Learner
+
+SMOOTH = 0.9
+DIVERGED = 4.0
+
+
+@dataclass(frozen=True)
+class LrFind:
+    """Learning rates, the loss at each, smoothed as well, and the rate at which the smoothed loss falls fastest."""
+
+    lrs: list[float]
+    losses: list[float]
+    smoothed: list[float]
+    suggestion: float
+
+    def plot(self) -> Figure:
+        """Draw the losses over the rates, and mark the suggestion."""
+        figure = Figure(figsize=(6.5, 3.0), layout="constrained")
+        ax = figure.subplots()
+        ax.plot(self.lrs, self.losses, color=plots.GREY, linewidth=0.8, label="batch")
+        ax.plot(self.lrs, self.smoothed, label="smoothed")
+        ax.axvline(self.suggestion, color=plots.ORANGE, linestyle="--", label=f"falls fastest at {self.suggestion:.2g}")
+        low, start = min(self.smoothed), self.smoothed[0]
+        ax.set(xscale="log", xlabel="learning rate", ylabel="loss", ylim=(low - 0.1 * abs(low), start + (start - low)))
+        ax.legend()
+        return figure
+
+
+class Finder(Callback):
+    """Multiply the rate after each batch, and end when the smoothed loss has quadrupled or the steps are done."""
+
+    order = 100
+
+    def __init__(self, start: float, stop: float, steps: int) -> None:
+        if not 0 < start < stop < math.inf or steps < 2:
+            raise ValueError(f"expected 0 < start < stop and steps of at least 2, got {start}, {stop} and {steps}")
+        self.rates = np.geomspace(start, stop, steps).tolist()
+        self.losses: list[float] = []
+        self.smoothed: list[float] = []
+
+    def before_batch(self, learn: Learner) -> None:
+        for group in learn.optimiser.param_groups:
+            group["lr"] = self.rates[len(self.losses)]
+
+    def after_loss(self, learn: Learner) -> None:
+        loss = learn.loss_value.item()
+        if not math.isfinite(loss):
+            raise CancelFit
+        self.losses.append(loss)
+        before = self.smoothed[-1] if self.smoothed else loss
+        self.smoothed.append(SMOOTH * before + (1 - SMOOTH) * loss)
+        if len(self.losses) == len(self.rates) or self.smoothed[-1] > DIVERGED * min(self.smoothed):
+            raise CancelFit
+
+    def before_valid(self, learn: Learner) -> None:
+        raise CancelPass
+
+    def found(self) -> LrFind:
+        """Return what was seen; raises ValueError when the loss was never finite for two batches."""
+        if len(self.losses) < 2:
+            raise ValueError(f"the loss was not finite at the learning rate {self.rates[len(self.losses)]:.3g}")
+        rates = self.rates[: len(self.losses)]
+        lowest = max(2, int(np.argmin(self.smoothed)) + 1)
+        slopes = np.gradient(self.smoothed[:lowest], np.log(rates[:lowest]))
+        return LrFind(rates, self.losses, self.smoothed, rates[int(np.argmin(slopes))])

@@ -1,0 +1,262 @@
+"""The training loop: every step is an event that callbacks hear, and may replace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from lib.learner import events
+from lib.learner.events import CANCELS, STEPS, Callback, Cancel
+from lib.learner.finder import Finder, LrFind
+from lib.learner.metrics import Metrics
+from lib.learner.steps import TrainStep, describe
+from lib.learner.untouched import training_modes, untouched
+from lib.loaders import DataLoaders
+
+
+class Learner:
+    """A model, its data, a loss `loss(predictions, targets)`, how to make an optimiser, and callbacks.
+
+    `optimiser` is called with the parameters, as `partial(torch.optim.AdamW, lr=1e-2)` can be. While it runs, callbacks
+    find on the learner: `model`, `optimiser`, `batch` (`inputs`, `targets`), `preds`, `loss_value`, `training`,
+    `epoch`, `epochs`, `batch_index`, `step_count` (optimiser steps so far), `progress` (of the fit, 0 to 1), `loader`
+    and `log` (the epoch's figures).
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: DataLoaders,
+        loss: Callable[[Any, Any], Tensor],
+        optimiser: Callable[[Iterable[nn.Parameter]], Optimizer],
+        callbacks: Iterable[Callback] = (),
+    ) -> None:
+        self.model, self.data, self.loss, self.make_optimiser = model, data, loss, optimiser
+        self.callbacks = list(callbacks)
+        self.log: dict[str, float] = {}
+        self.training, self.batch = False, None
+        self.heard_by: list[Callback] = []
+        self._handlers = self._listeners(self.callbacks)
+
+    def fit(self, epochs: int, *, lr: float | None = None, callbacks: Iterable[Callback] = ()) -> Learner:
+        """Train for `epochs` passes, each followed by a validation pass, with a new optimiser; `lr` overrides its own.
+
+        Modules are left in the modes, training or evaluation, in which they were.
+        """
+        if epochs < 1:
+            raise ValueError(f"epochs must be at least 1, got {epochs}")
+        self.optimiser = self.make_optimiser(self.model.parameters())
+        for group in self.optimiser.param_groups if lr is not None else ():
+            group["lr"] = lr
+        self.epoch, self.epochs, self.step_count = 0, epochs, 0
+        with self._heard_by([*self.callbacks, *callbacks]), training_modes(self.model):
+            self._phase("fit", self._epochs)
+        return self
+
+    def _epochs(self) -> None:
+        while self.epoch < self.epochs:  # a callback that resumes sets the epoch to start from
+            self.log = {}
+            self._phase("epoch", self._epoch)
+            self.epoch += 1
+
+    def _epoch(self) -> None:
+        self._pass("train", self.data.train)
+        if self.data.valid is not None:
+            self._pass("valid", self.data.valid)
+
+    def _pass(self, name: str, loader: Iterable) -> None:
+        if not len(loader):
+            raise ValueError(f"the loader for {name} is empty: it has no batch")
+        self.training, self.loader = name == "train", loader
+        self.model.train(self.training)
+        with torch.set_grad_enabled(self.training):
+            self._phase(name, self._batches)
+
+    def _batches(self) -> None:
+        for i, batch in enumerate(self.loader):
+            self.batch_index, self.batch = i, batch
+            self._phase("batch", self._steps)
+
+    def _steps(self) -> None:
+        for step in STEPS if self.training else STEPS[:2]:
+            self._step(step)
+        self.step_count += self.training
+
+    def _step(self, name: str) -> None:
+        self.run(f"before_{name}")
+        self.run(name)
+        self.run(f"after_{name}")
+
+    def _phase(self, name: str, body: Callable[[], None]) -> None:
+        cancel = CANCELS[name]
+        try:
+            try:
+                self.run(f"before_{name}")
+                body()
+            except cancel:
+                pass
+            self.run(f"after_{name}")
+        except cancel:
+            pass
+        finally:
+            self._clean_up(f"cleanup_{name}")
+
+    def run(self, event: str) -> None:
+        """Let the callbacks hear an event; an error gets a note that names callback, event and batch."""
+        if event not in self._handlers:
+            raise ValueError(events.unknown(event))
+        for callback, hear in self._handlers[event]:
+            try:
+                hear(self)
+            except Cancel:
+                raise
+            except Exception as error:
+                error.add_note(self._where(callback, event))
+                raise
+
+    def _clean_up(self, event: str) -> None:
+        """Let every callback clean up, whatever fails; then raise what failed first."""
+        failed = []
+        for callback, hear in reversed(self._handlers[event]):
+            try:
+                hear(self)
+            except BaseException as error:
+                error.add_note(self._where(callback, event))
+                failed.append(error)
+        if failed:
+            raise failed[0]
+
+    def _where(self, callback: Callback, event: str) -> str:
+        where = f"in {events.name_of(callback)}.{event}"
+        if self.batch is None:
+            return where
+        return f"{where}, epoch {self.epoch}, {self.stage} batch {self.batch_index}: {describe(self.batch)}"
+
+    @property
+    def stage(self) -> str:
+        """What the pass is for: "train" or "valid"."""
+        return "train" if self.training else "valid"
+
+    @property
+    def inputs(self) -> tuple:
+        """What the model is called with: all of a batch but its last part."""
+        return split(self.batch)[0]
+
+    @property
+    def targets(self) -> Any:
+        """The last part of a batch of two or more parts."""
+        return split(self.batch)[1]
+
+    @property
+    def progress(self) -> float:
+        """How much of the fit's training batches are done, from 0 to 1."""
+        return self.step_count / (self.epochs * len(self.data.train))
+
+    def evaluate(self, loader: Iterable | None = None) -> dict[str, float]:
+        """Return the loss and each metric over a loader, by default the validation one; nothing is changed."""
+        with self._apart(self._loader(loader)) as loader:
+            self._pass("valid", loader)
+            return {name.removeprefix("valid_"): value for name, value in self.log.items()}
+
+    def predict(self, loader: Iterable | None = None) -> Tensor:
+        """Return the predictions for a loader, by default the validation one: [n, ...]; nothing is changed."""
+        return _joined([preds for _, preds, _ in self._captured(loader)])
+
+    def capture(self, loader: Iterable | None = None) -> tuple[Any, Any, Any]:
+        """Return inputs, predictions and targets of a loader, each [n, ...], as the model saw them.
+
+        Inputs are a tuple where the model takes several; targets are None where batches have none.
+        """
+        inputs, preds, targets = zip(*self._captured(loader), strict=True)
+        inputs = _joined(list(inputs))
+        return inputs[0] if len(inputs) == 1 else inputs, _joined(list(preds)), _joined(list(targets))
+
+    def _captured(self, loader: Iterable | None) -> list[tuple]:
+        """Predict batch by batch; only what prepares a batch and predicts is heard."""
+        kept = []
+        with self._apart(self._loader(loader)) as loader, torch.no_grad():
+            self.model.eval()
+            for i, batch in enumerate(loader):
+                self.batch_index, self.batch = i, batch
+                try:
+                    self.run("before_batch")
+                    self._step("predict")
+                    kept.append((self.inputs, self.preds, self.targets))
+                finally:
+                    self._clean_up("cleanup_batch")
+        return kept
+
+    def lr_find(self, start: float = 1e-5, stop: float = 10.0, steps: int = 100) -> LrFind:
+        """Train on `steps` batches while the rate grows from `start` to `stop`, and put everything back.
+
+        Returns the losses on the way and a suggestion (Smith 2017, arXiv 1506.01186, section 3.3).
+        """
+        finder = Finder(start, stop, steps)
+        heard = [callback for callback in self.callbacks if not callback.whole_fit]
+        with self._apart(self.data.train, weights=True):
+            self.callbacks = heard
+            self.fit(-(-steps // max(1, len(self.data.train))), lr=start, callbacks=[finder])
+        return finder.found()
+
+    def _loader(self, loader: Iterable | None) -> Iterable:
+        loader = self.data.valid if loader is None else loader
+        if loader is None:
+            raise ValueError("there is no validation loader: pass one")
+        if not len(loader):
+            raise ValueError("the loader is empty: it has no batch")
+        return loader
+
+    @contextmanager
+    def _apart(self, loader: Iterable, weights: bool = False) -> Iterator[Iterable]:
+        """Run something aside: the learner, the model, the loader and all random states are then as before."""
+        before = vars(self).copy()
+        try:
+            with untouched(self.model, loader, weights), self._heard_by(self.callbacks):
+                self.training, self.log = False, {}
+                yield loader
+        finally:
+            vars(self).clear()
+            vars(self).update(before)
+
+    @contextmanager
+    def _heard_by(self, callbacks: Sequence[Callback]) -> Iterator[None]:
+        before = self._handlers, self.heard_by
+        self._handlers, self.heard_by = self._listeners(callbacks), list(callbacks)
+        try:
+            yield
+        finally:
+            self._handlers, self.heard_by = before
+            self.batch = None
+
+    @staticmethod
+    def _listeners(callbacks: Sequence[Callback]) -> events.Handlers:
+        """Return who hears what: the callbacks, the five steps, and the loss's average where nobody else takes it."""
+        steps = [callback for callback in callbacks if isinstance(callback, TrainStep)]
+        others = [callback for callback in callbacks if not isinstance(callback, TrainStep)]
+        if len(steps) > 1:
+            raise ValueError(f"one TrainStep at most, got {', '.join(map(events.name_of, steps))}")
+        if not any(isinstance(callback, Metrics) for callback in others):
+            others.append(Metrics())
+        return events.handlers(others, steps[0] if steps else TrainStep())
+
+
+def split(batch: Any) -> tuple[tuple, Any]:
+    """Cut a batch into inputs (a tuple) and targets: a tensor has no targets, a sequence or a dict ends with them."""
+    if isinstance(batch, Tensor):
+        return (batch,), None
+    parts = tuple(batch.values()) if isinstance(batch, dict) else tuple(batch)
+    return (parts, None) if len(parts) == 1 else (parts[:-1], parts[-1])
+
+
+def _joined(parts: list) -> Any:
+    """Join batches of one structure along their first axis."""
+    if isinstance(parts[0], Tensor):
+        return torch.cat([part.detach() for part in parts])
+    if isinstance(parts[0], tuple | list):
+        return tuple(_joined(list(column)) for column in zip(*parts, strict=True))
+    return None if parts[0] is None else [item for part in parts for item in part]

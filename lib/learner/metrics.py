@@ -1,0 +1,116 @@
+"""What is measured in each pass: averages over all items, our own or any object with `update` and `compute`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from lib.learner.events import Callback
+
+if TYPE_CHECKING:
+    from lib.learner.learner import Learner
+
+
+class Mean:
+    """The mean over all items of a value that is given batch by batch, kept on its device."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self.total, self.count = 0.0, 0
+
+    def update(self, value: Tensor | float, n: int = 1) -> None:
+        """Add the mean `value` of n items."""
+        self.total = self.total + value * n
+        self.count += n
+
+    def compute(self) -> float:
+        return float(self.total) / self.count if self.count else float("nan")
+
+
+class Accuracy:
+    """The share of predictions [n, classes, ...] whose largest entry is the target [n, ...], from 0 to 1."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self.right, self.count = 0, 0
+
+    def update(self, preds: Tensor, targets: Tensor) -> None:
+        if preds.ndim != targets.ndim + 1 or len(preds) != len(targets):
+            shapes = f"{list(preds.shape)} and {list(targets.shape)}"
+            raise ValueError(f"accuracy needs predictions [n, classes, ...] and targets [n, ...], got {shapes}")
+        self.right = self.right + (preds.argmax(1) == targets).sum()
+        self.count += targets.numel()
+
+    def compute(self) -> float:
+        return float(self.right) / self.count if self.count else float("nan")
+
+
+class MeanOf(Mean):
+    """The mean over all items of a function of predictions and targets that is a mean over a batch."""
+
+    def __init__(self, function: Callable[[Any, Any], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def update(self, preds: Tensor, targets: Any) -> None:
+        with torch.no_grad():
+            super().update(self.function(preds, targets), len(preds))
+
+
+class Metrics(Callback):
+    """Log the loss and each named metric of each pass, as `learn.log["train_loss"]`, `learn.log["valid_accuracy"]`...
+
+    A metric is an object with `update(predictions, targets)`, `compute()` and `reset()`, as those of torcheval and
+    torchmetrics are, or a function of both.
+    """
+
+    order = -10  # logged before anyone reads it
+
+    def __init__(self, **metrics: Any) -> None:
+        for name, metric in metrics.items():
+            if not callable(metric) and not all(callable(getattr(metric, part, None)) for part in PARTS):
+                raise TypeError(f"metric {name!r}: expected a function or update, compute and reset, got {metric!r}")
+        self.mean_loss = Mean()
+        self.metrics = {name: _metric(metric) for name, metric in metrics.items()}
+
+    def before_train(self, learn: Learner) -> None:
+        self.mean_loss.reset()
+        for metric in self.metrics.values():
+            metric.reset()
+
+    before_valid = before_train
+
+    def after_loss(self, learn: Learner) -> None:
+        self.mean_loss.update(learn.loss_value.detach(), _size(learn.batch))
+        if self.metrics:
+            preds = learn.preds.detach() if isinstance(learn.preds, Tensor) else learn.preds
+            for metric in self.metrics.values():
+                metric.update(preds, learn.targets)
+
+    def after_train(self, learn: Learner) -> None:
+        learn.log[f"{learn.stage}_loss"] = self.mean_loss.compute()
+        for name, metric in self.metrics.items():
+            learn.log[f"{learn.stage}_{name}"] = float(metric.compute())
+
+    after_valid = after_train
+
+
+PARTS = ("update", "compute", "reset")
+
+
+def _metric(metric: Any) -> Any:
+    return metric if all(hasattr(metric, part) for part in PARTS) else MeanOf(metric)
+
+
+def _size(batch: Any) -> int:
+    """Return the number of items of a batch."""
+    while not isinstance(batch, Tensor):
+        batch = next(iter(batch.values() if isinstance(batch, dict) else batch))
+    return len(batch)

@@ -1,0 +1,40 @@
+"""Activation statistics of the training batches of a fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from lib.hooks import ActivationStatistics, Statistics
+from lib.learner.events import Callback
+
+if TYPE_CHECKING:
+    from lib.learner.learner import Learner
+
+
+class ActivationStats(Callback):
+    """Watch modules while a fit trains: `statistics` holds what `lib.hooks` draws. The hooks end with the fit."""
+
+    whole_fit = True
+
+    def __init__(self, modules: Iterable, *, bins: int = 40, reach: float = 10.0, backward: bool = False) -> None:
+        self.modules = list(modules.items() if isinstance(modules, dict) else modules)
+        self.options = {"bins": bins, "reach": reach, "backward": backward}
+        self.statistics: list[Statistics] = []
+        self._hooks: ActivationStatistics | None = None
+
+    def before_fit(self, learn: Learner) -> None:
+        self._hooks = ActivationStatistics(self.modules, recording=False, **self.options)
+        self.statistics = self._hooks.statistics
+
+    def before_train(self, learn: Learner) -> None:
+        self._hooks.recording = True
+
+    def cleanup_train(self, learn: Learner) -> None:
+        if self._hooks is not None:
+            self._hooks.recording = False
+
+    def cleanup_fit(self, learn: Learner) -> None:
+        hooks, self._hooks = self._hooks, None
+        if hooks is not None:
+            hooks.remove()
