@@ -13,14 +13,21 @@ from pathlib import Path
 
 from lib.measure import Record
 
-BENCHES = {"matmul": "bench.matmul"}
+BENCHES = {
+    "matmul": "bench.matmul",
+    "learner": "bench.learner",
+    "loaders": "bench.loaders",
+    "fashion": "bench.fashion",
+}
+LONG = ("fashion",)  # hours on two cores, resumable: measured only when named
+NAMES = f"one or more of: {', '.join(BENCHES)} (default: all but {', '.join(LONG)})"
 RESULTS = Path(__file__).parent / "results"
 
 
 def main(arguments: list[str] | None = None, results: Path = RESULTS) -> int:
-    """Measure what is named (all, if nothing is), print the records, and return the exit status."""
+    """Measure what is named (all but the long ones, if nothing is), print the records, and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure against peers, side by side.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one or more of: {', '.join(BENCHES)} (default: all)")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=NAMES)
     parser.add_argument("--json", action="store_true", help="print a JSON list of records and nothing else")
     parser.add_argument("--save", action="store_true", help="write the records to bench/results/NAME.json")
     parser.add_argument("--list", action="store_true", help="print the names and stop")
@@ -34,7 +41,7 @@ def main(arguments: list[str] | None = None, results: Path = RESULTS) -> int:
             print(f"unknown bench {name!r}; did you mean {near!r}? Known: {', '.join(BENCHES)}", file=sys.stderr)
             return 2
     everything = []
-    for name in dict.fromkeys(options.names or BENCHES):
+    for name in dict.fromkeys(options.names or [name for name in BENCHES if name not in LONG]):
         records = list(importlib.import_module(BENCHES[name]).records(say))
         everything += records
         if options.save:

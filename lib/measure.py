@@ -101,6 +101,21 @@ def compare(
     Calls shorter than `shortest` seconds are repeated within a sample until the sample is that long. `sync` is called
     before each reading of the clock; on a GPU pass `torch.cuda.synchronize`.
     """
+    samples = in_turn(ours, theirs, pairs=pairs, warmup=warmup, shortest=shortest, sync=sync)
+    low, ratio, high = quartiles([a / b for a, b in zip(*samples, strict=True)])
+    return Comparison(*map(statistics.median, samples), ratio, low, high, pairs)
+
+
+def in_turn(
+    ours: Callable[[], object],
+    theirs: Callable[[], object],
+    *,
+    pairs: int = 25,
+    warmup: int = 2,
+    shortest: float = 1e-3,
+    sync: Callable[[], object] = lambda: None,
+) -> tuple[list[float], list[float]]:
+    """Return the seconds a call of each side, pair by pair, timed as `compare` does."""
     if pairs < 1 or warmup < 0:
         raise ValueError(f"pairs must be at least 1 and warmup at least 0, got pairs={pairs}, warmup={warmup}")
     sides = (ours, theirs)
@@ -113,9 +128,15 @@ def compare(
     for pair in range(pairs):
         for side in (0, 1) if pair % 2 == 0 else (1, 0):
             samples[side].append(_seconds(sides[side], counts[side], sync))
-    ratios = [a / b for a, b in zip(*samples, strict=True)]
-    low, _, high = statistics.quantiles(ratios, n=4, method="inclusive") if pairs > 1 else ratios * 3
-    return Comparison(*map(statistics.median, samples), statistics.median(ratios), low, high, pairs)
+    return samples
+
+
+def quartiles(values: list[float]) -> tuple[float, float, float]:
+    """Return the lower quartile, the median and the upper quartile; of one value, that value."""
+    if len(values) == 1:
+        return values[0], values[0], values[0]
+    low, _, high = statistics.quantiles(values, n=4, method="inclusive")
+    return low, statistics.median(values), high
 
 
 def _seconds(function: Callable[[], object], count: int, sync: Callable[[], object]) -> float:

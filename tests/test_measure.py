@@ -3,6 +3,7 @@
 import json
 import time
 
+import numpy as np
 import pytest
 
 from lib import measure
@@ -78,3 +79,15 @@ def test_one_pair_is_its_own_quartiles():
 def test_counts_that_measure_nothing_are_refused(options):
     with pytest.raises(ValueError, match="pairs must be at least 1"):
         measure.compare(lambda: None, lambda: None, **options)
+
+
+def test_samples_in_turn_alternate_and_their_quartiles_are_numpys():
+    order = []
+    ours, theirs = measure.in_turn(
+        lambda: order.append("a"), lambda: order.append("b"), pairs=4, warmup=0, shortest=0.0
+    )
+    assert len(ours) == len(theirs) == 4
+    assert "".join(order[2:]) == "abbaabba"
+    values = [5.0, 1.0, 3.0, 2.0, 9.0, 4.0]
+    assert measure.quartiles(values) == pytest.approx(np.quantile(values, (0.25, 0.5, 0.75)))
+    assert measure.quartiles([2.0]) == (2.0, 2.0, 2.0)

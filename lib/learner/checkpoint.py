@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import tempfile
+import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,18 +40,18 @@ class Checkpoint(Callback):
             return
         state = read(self.path)
         try:
-            learn.model.load_state_dict(state["model"])
+            _compare("weights", _shapes(state["model"]), _shapes(learn.model.state_dict()))
+            _compare("callbacks", state["callbacks"].keys(), self.keepers.keys())
             learn.optimiser.load_state_dict(state["optimiser"])
-            if state["callbacks"].keys() != self.keepers.keys():
-                raise ValueError(f"it has {_names(state['callbacks'])}, this fit has {_names(self.keepers)}")
-        except (KeyError, RuntimeError, ValueError) as error:
+        except (KeyError, ValueError) as error:
             raise ValueError(
                 f"{self.path}: a checkpoint of another fit ({error}); remove it, or pass resume=False to replace it"
             ) from error
+        learn.model.load_state_dict(state["model"])
         for name, callback in self.keepers.items():
             callback.load_state_dict(state["callbacks"][name])
         learn.epoch, learn.step_count = state["epoch"], state["step_count"]
-        set_random_states(state["random"], learn.data.train)
+        set_random_states(state["random"], learn.data.train, learn.data.valid)
 
     def after_epoch(self, learn: Learner) -> None:
         state = {
@@ -57,7 +60,7 @@ class Checkpoint(Callback):
             "callbacks": {name: callback.state_dict() for name, callback in self.keepers.items()},
             "epoch": learn.epoch + 1,
             "step_count": learn.step_count,
-            "random": random_states(learn.data.train),
+            "random": random_states(learn.data.train, learn.data.valid),
         }
         write(state, self.path)
 
@@ -68,15 +71,26 @@ def _keepers(learn: Learner) -> dict[str, Callback]:
     return {f"{i} {name_of(callback)}": callback for i, callback in enumerate(keepers)}
 
 
-def _names(keepers: dict[str, Any]) -> str:
-    return ", ".join(keepers) or "no callback that keeps a state"
+def _shapes(weights: dict[str, Any]) -> set[str]:
+    return {f"{name} {list(getattr(value, 'shape', []))}" for name, value in weights.items()}
+
+
+def _compare(what: str, kept: Iterable[str], here: Iterable[str]) -> None:
+    kept, here = set(kept), set(here)
+    if kept != here:
+        told = (", ".join(sorted(names)) or "nothing else" for names in (kept - here, here - kept))
+        raise ValueError("its {} have {}, those of this fit {}".format(what, *told))
 
 
 def read(path: Path) -> dict[str, Any]:
     """Read a checkpoint; raises ValueError that names a file that is broken or something else."""
     try:
+        with zipfile.ZipFile(path) as parts:  # torch.load does not compare the check sums
+            broken = parts.testzip()
+        if broken:
+            raise ValueError(f"{broken} does not have its check sum")
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: not a whole checkpoint ({type(error).__name__}); remove it to start anew") from error
     if not isinstance(state, dict) or "step_count" not in state:
         raise ValueError(f"{path}: a file of torch, but no checkpoint of a fit")
@@ -85,11 +99,13 @@ def read(path: Path) -> dict[str, Any]:
 
 def write(state: dict[str, Any], path: Path) -> None:
     """Write a checkpoint wholly or not at all."""
+    content = io.BytesIO()
+    torch.save(state, content)  # not to the file: torch hides what goes wrong with it, such as a full disk
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
         with os.fdopen(handle, "wb") as file:
-            torch.save(state, file)
+            file.write(content.getbuffer())
         Path(part).replace(path)
     except BaseException:
         Path(part).unlink(missing_ok=True)

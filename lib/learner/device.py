@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -111,11 +112,13 @@ def _kind(learn: Learner) -> str:
 class Accelerated(Callback):
     """Train in several processes with Hugging Face Accelerate: each takes its rows of every batch.
 
-    All processes must go through the same batches, as loaders with the same seed do. The gradients are those of one
-    process with the whole batch, also when its rows do not divide evenly. Start with `accelerate launch`.
+    All processes must go through the same batches of tensors, as loaders with the same seed do. Gradients, losses and
+    metrics are those of one process with the whole batch, also when its rows do not divide evenly: once the loss is
+    taken, every process has the whole batch and its predictions. (A BatchNorm normalises by the rows of its process.)
+    Mixed precision is the accelerator's own. Start with `accelerate launch`.
     """
 
-    order = -90
+    order = -40  # a batch is transformed before it is divided: its random numbers are those of one process
 
     def __init__(self, accelerator: Accelerator | None = None) -> None:
         if accelerator is None:
@@ -125,26 +128,49 @@ class Accelerated(Callback):
         self.accelerator = accelerator
 
     def before_fit(self, learn: Learner) -> None:
-        self._bare = learn.model
         learn.model, learn.optimiser = self.accelerator.prepare(learn.model, learn.optimiser)
 
     def cleanup_fit(self, learn: Learner) -> None:
-        learn.model = vars(self).pop("_bare", learn.model)
+        learn.model = self.accelerator.unwrap_model(learn.model, keep_fp32_wrapper=False)
+        self.accelerator.free_memory()
 
     def before_batch(self, learn: Learner) -> None:
-        n = len(learn.inputs[0])
-        rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        if n < world:
+        n, world = len(learn.inputs[0]), self.accelerator.num_processes
+        if n < world and learn.training:
             raise ValueError(f"a batch of {n} is too small for {world} processes: drop_last leaves it out")
-        rows = slice(rank * n // world, (rank + 1) * n // world)
-        learn.batch = to_device(_rows(learn.batch, rows), self.accelerator.device)
-        self._share = (rows.stop - rows.start) * world / n
+        cuts = [rank * n // world for rank in range(world + 1)] if n >= world else [0, n]
+        self._sizes = [stop - start for start, stop in pairwise(cuts)]
+        rank = self.accelerator.process_index if n >= world else 0
+        learn.batch = to_device(_rows(learn.batch, slice(*cuts[rank : rank + 2])), self.accelerator.device)
+        self._share = self._sizes[rank] * world / n
+
+    def after_predict(self, learn: Learner) -> None:
+        if not learn.training:
+            self._gather(learn)
+
+    def after_loss(self, learn: Learner) -> None:
+        if learn.training:
+            self._loss = learn.loss_value * self._share  # processes are averaged, rows should be
+            learn.loss_value = self.accelerator.reduce(self._loss.detach(), "mean")
+            self._gather(learn)
 
     def backward(self, learn: Learner) -> None:
-        self.accelerator.backward(learn.loss_value * self._share)  # processes are averaged, rows should be
+        self.accelerator.backward(self._loss)
+
+    def before_step(self, learn: Learner) -> None:
+        self.accelerator.unscale_gradients(learn.optimiser)
+
+    @torch.no_grad()
+    def _gather(self, learn: Learner) -> None:
+        """Let every process have the whole batch and its predictions, the rows in their order."""
+        if len(self._sizes) > 1:
+            parts = self.accelerator.gather(self.accelerator.pad_across_processes((learn.preds, learn.batch)))
+            longest = max(self._sizes)
+            rows = [rank * longest + i for rank, size in enumerate(self._sizes) for i in range(size)]
+            learn.preds, learn.batch = _rows(parts, torch.tensor(rows, device=self.accelerator.device))
 
 
-def _rows(batch: Any, rows: slice) -> Any:
+def _rows(batch: Any, rows: slice | Tensor) -> Any:
     if isinstance(batch, dict):
         return {key: _rows(part, rows) for key, part in batch.items()}
     return tuple(_rows(part, rows) for part in batch) if isinstance(batch, tuple | list) else batch[rows]

@@ -12,10 +12,18 @@ if TYPE_CHECKING:
 
 PHASES = ("fit", "epoch", "train", "valid", "batch")
 STEPS = ("predict", "loss", "backward", "step", "zero_grad")
+
+
+def around(step: str) -> tuple[str, str, str]:
+    """Return the three events of a step: before it, the step itself, after it."""
+    return f"before_{step}", step, f"after_{step}"
+
+
 EVENTS = (
     *(f"{when}_{phase}" for phase in PHASES for when in ("before", "after", "cleanup")),
-    *(f"{when}{step}" for step in STEPS for when in ("before_", "", "after_")),
+    *(event for step in STEPS for event in around(step)),
 )
+SPELT = tuple(event for event in EVENTS if "_" in event)  # `steps` or `losses` are fine names, `befor_fit` is not
 PREFIXES = ("before_", "after_", "cleanup_")
 Handlers = dict[str, list[tuple["Callback", Callable[["Learner"], Any]]]]
 
@@ -34,7 +42,7 @@ class Callback:
 
 
 class Cancel(Exception):
-    """End a phase early; a cancelled phase counts as finished, so its `after_` event is heard."""
+    """End a phase early; its `after_` event is still heard, unless it was cancelled in its `before_` event."""
 
 
 class CancelFit(Cancel):
@@ -82,8 +90,8 @@ def _checked(callback: Callback) -> Callback:
         raise TypeError(f"expected a callback, got the class {callback.__name__}: call it, {callback.__name__}(...)")
     if not isinstance(callback, Callback):
         raise TypeError(f"expected a lib.learner.Callback, got {type(callback).__name__}")
-    for name in dir(callback):
-        if name.startswith(PREFIXES) and name not in EVENTS:
+    for name in set(dir(callback)).difference(EVENTS, dir(Callback)):
+        if name.startswith(PREFIXES) or difflib.get_close_matches(name, SPELT, n=1, cutoff=0.9):
             raise ValueError(f"{name_of(callback)}: {unknown(name)}")
     return callback
 

@@ -64,7 +64,8 @@ class Finder(Callback):
         self.losses.append(loss)
         before = self.smoothed[-1] if self.smoothed else loss
         self.smoothed.append(SMOOTH * before + (1 - SMOOTH) * loss)
-        if len(self.losses) == len(self.rates) or self.smoothed[-1] > DIVERGED * min(self.smoothed):
+        best = min(self.smoothed)
+        if len(self.losses) == len(self.rates) or self.smoothed[-1] > best + (DIVERGED - 1) * abs(best):
             raise CancelFit
 
     def before_valid(self, learn: Learner) -> None:

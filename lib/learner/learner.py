@@ -24,8 +24,8 @@ class Learner:
 
     `optimiser` is called with the parameters, as `partial(torch.optim.AdamW, lr=1e-2)` can be. While it runs, callbacks
     find on the learner: `model`, `optimiser`, `batch` (`inputs`, `targets`), `preds`, `loss_value`, `training`,
-    `epoch`, `epochs`, `batch_index`, `step_count` (optimiser steps so far), `progress` (of the fit, 0 to 1), `loader`
-    and `log` (the epoch's figures).
+    `epoch`, `epochs`, `batch_index`, `step_count` (training batches that were begun), `progress` (of the fit, 0 to 1),
+    `loader` and `log` (the epoch's figures).
     """
 
     def __init__(
@@ -39,7 +39,8 @@ class Learner:
         self.model, self.data, self.loss, self.make_optimiser = model, data, loss, optimiser
         self.callbacks = list(callbacks)
         self.log: dict[str, float] = {}
-        self.training, self.batch = False, None
+        self.epoch = self.epochs = self.batch_index = self.step_count = 0
+        self.training, self.batch, self.preds, self.loss_value = False, None, None, None
         self.heard_by: list[Callback] = []
         self._handlers = self._listeners(self.callbacks)
 
@@ -53,6 +54,7 @@ class Learner:
         self.optimiser = self.make_optimiser(self.model.parameters())
         for group in self.optimiser.param_groups if lr is not None else ():
             group["lr"] = lr
+        self.optimiser.zero_grad()  # an interrupted fit may have left gradients
         self.epoch, self.epochs, self.step_count = 0, epochs, 0
         with self._heard_by([*self.callbacks, *callbacks]), training_modes(self.model):
             self._phase("fit", self._epochs)
@@ -74,6 +76,8 @@ class Learner:
             raise ValueError(f"the loader for {name} is empty: it has no batch")
         self.training, self.loader = name == "train", loader
         self.model.train(self.training)
+        steps = STEPS if self.training else STEPS[:2]
+        self._plan = [event for step in steps for event in events.around(step) if self._handlers[event]]
         with torch.set_grad_enabled(self.training):
             self._phase(name, self._batches)
 
@@ -83,20 +87,15 @@ class Learner:
             self._phase("batch", self._steps)
 
     def _steps(self) -> None:
-        for step in STEPS if self.training else STEPS[:2]:
-            self._step(step)
         self.step_count += self.training
-
-    def _step(self, name: str) -> None:
-        self.run(f"before_{name}")
-        self.run(name)
-        self.run(f"after_{name}")
+        for event in self._plan:
+            self.run(event)
 
     def _phase(self, name: str, body: Callable[[], None]) -> None:
         cancel = CANCELS[name]
         try:
+            self.run(f"before_{name}")
             try:
-                self.run(f"before_{name}")
                 body()
             except cancel:
                 pass
@@ -108,13 +107,12 @@ class Learner:
 
     def run(self, event: str) -> None:
         """Let the callbacks hear an event; an error gets a note that names callback, event and batch."""
-        if event not in self._handlers:
+        heard = self._handlers.get(event)
+        if heard is None:
             raise ValueError(events.unknown(event))
-        for callback, hear in self._handlers[event]:
+        for callback, hear in heard:
             try:
                 hear(self)
-            except Cancel:
-                raise
             except Exception as error:
                 error.add_note(self._where(callback, event))
                 raise
@@ -128,6 +126,8 @@ class Learner:
             except BaseException as error:
                 error.add_note(self._where(callback, event))
                 failed.append(error)
+        if failed and isinstance(failed[0], Cancel):  # raised as it is, it would hide an error that is on its way
+            raise RuntimeError(f"nothing can be cancelled in {event}") from failed[0]
         if failed:
             raise failed[0]
 
@@ -185,7 +185,8 @@ class Learner:
                 self.batch_index, self.batch = i, batch
                 try:
                     self.run("before_batch")
-                    self._step("predict")
+                    for event in events.around("predict"):
+                        self.run(event)
                     kept.append((self.inputs, self.preds, self.targets))
                 finally:
                     self._clean_up("cleanup_batch")
@@ -231,7 +232,7 @@ class Learner:
             yield
         finally:
             self._handlers, self.heard_by = before
-            self.batch = None
+            self.batch = self.preds = self.loss_value = None  # hold no memory
 
     @staticmethod
     def _listeners(callbacks: Sequence[Callback]) -> events.Handlers:
@@ -259,4 +260,6 @@ def _joined(parts: list) -> Any:
         return torch.cat([part.detach() for part in parts])
     if isinstance(parts[0], tuple | list):
         return tuple(_joined(list(column)) for column in zip(*parts, strict=True))
+    if isinstance(parts[0], dict):
+        return {key: _joined([part[key] for part in parts]) for key in parts[0]}
     return None if parts[0] is None else [item for part in parts for item in part]

@@ -25,6 +25,8 @@ class Mean:
 
     def update(self, value: Tensor | float, n: int = 1) -> None:
         """Add the mean `value` of n items."""
+        if isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16):
+            value = value.float()  # a sum over many items needs the digits
         self.total = self.total + value * n
         self.count += n
 
@@ -42,7 +44,7 @@ class Accuracy:
         self.right, self.count = 0, 0
 
     def update(self, preds: Tensor, targets: Tensor) -> None:
-        if preds.ndim != targets.ndim + 1 or len(preds) != len(targets):
+        if preds.ndim < 2 or preds.shape[:1] + preds.shape[2:] != targets.shape:
             shapes = f"{list(preds.shape)} and {list(targets.shape)}"
             raise ValueError(f"accuracy needs predictions [n, classes, ...] and targets [n, ...], got {shapes}")
         self.right = self.right + (preds.argmax(1) == targets).sum()
@@ -72,9 +74,14 @@ class Metrics(Callback):
     """
 
     order = -10  # logged before anyone reads it
+    whole_fit = True
 
     def __init__(self, **metrics: Any) -> None:
+        if "loss" in metrics:
+            raise ValueError("the loss is always logged: name the metric something else")
         for name, metric in metrics.items():
+            if isinstance(metric, type):
+                raise TypeError(f"metric {name!r}: expected an object, got the class {metric.__name__}: call it")
             if not callable(metric) and not all(callable(getattr(metric, part, None)) for part in PARTS):
                 raise TypeError(f"metric {name!r}: expected a function or update, compute and reset, got {metric!r}")
         self.mean_loss = Mean()
@@ -110,7 +117,8 @@ def _metric(metric: Any) -> Any:
 
 
 def _size(batch: Any) -> int:
-    """Return the number of items of a batch."""
-    while not isinstance(batch, Tensor):
-        batch = next(iter(batch.values() if isinstance(batch, dict) else batch))
-    return len(batch)
+    """Return the number of items of a batch: the length of its first part."""
+    if isinstance(batch, dict):
+        batch = tuple(batch.values())
+    nested = isinstance(batch, tuple | list) and isinstance(batch[0], Tensor | tuple | list | dict)
+    return _size(batch[0]) if nested else len(batch)

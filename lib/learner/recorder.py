@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +69,7 @@ class Recorder(Callback):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
 
-    def plot(self, smooth: float = 0.95) -> Figure:
+    def plot(self, smooth: float = 0.9) -> Figure:
         """Draw the loss of each batch, smoothed, with the validation loss; and the rate and momentum."""
         if not self.losses:
             raise ValueError("nothing was recorded: give the recorder to a learner and fit it")
@@ -82,14 +83,14 @@ class Recorder(Callback):
         if rows:
             ends = [row["batches"] for row in rows]
             left.plot(ends, valid, "o-", color=plots.ORANGE, markersize=4, label="validation")
-        high = max([*_smoothed(self.losses, smooth), *valid])
-        left.set(xlabel="batch", ylabel="loss", ylim=(0, 1.15 * high))
+        seen = [loss for loss in (*_smoothed(self.losses, smooth), *valid) if math.isfinite(loss)]
+        left.set(xlabel="batch", ylabel="loss", ylim=(min(0, *seen, 0), 1.15 * max(0, *seen, 0) or 1))
         left.legend()
         right.plot(batches, np.divide(self.lrs, max(self.lrs) or 1), label=f"rate, of {max(self.lrs):.2g}")
         if self.momenta:
             right.plot(batches, self.momenta, color=plots.ORANGE, label="momentum")
-        right.set(xlabel="batch", ylim=(0, 1.3))
-        right.legend(loc="upper center", ncols=2, columnspacing=1)
+        right.set(xlabel="batch", ylim=(0, 1.5), yticks=(0, 0.5, 1))
+        right.legend(loc="upper right")
         return figure
 
 

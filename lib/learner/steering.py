@@ -55,7 +55,7 @@ class EMA(Callback):
         self.decay = decay
         self.steps = 0
         self.averages: list[Tensor] = []
-        self._raw: list[Tensor] = []
+        self._raw: list[list[Tensor]] = []
 
     def before_fit(self, learn: Learner) -> None:
         self.steps = 0
@@ -69,13 +69,12 @@ class EMA(Callback):
 
     def before_valid(self, learn: Learner) -> None:
         if self.averages:
-            self._raw = [p.detach().clone() for p in learn.model.parameters()]
+            self._raw.append([p.detach().clone() for p in learn.model.parameters()])
             self._put(learn.model, self.averages)
 
     def cleanup_valid(self, learn: Learner) -> None:
         if self._raw:
-            self._put(learn.model, self._raw)
-            self._raw = []
+            self._put(learn.model, self._raw.pop())
 
     def after_fit(self, learn: Learner) -> None:
         self._put(learn.model, self.averages)
@@ -141,8 +140,7 @@ class StopAtNaN(Callback):
     whole_fit = True
 
     def after_loss(self, learn: Learner) -> None:
-        loss = learn.loss_value.item()
-        if learn.training and not math.isfinite(loss):
+        if learn.training and not math.isfinite(loss := learn.loss_value.item()):
             rate = learn.optimiser.param_groups[0]["lr"]
             raise FloatingPointError(
                 f"the loss is {loss} at epoch {learn.epoch}, batch {learn.batch_index}, learning rate {rate:.3g}"

@@ -26,19 +26,30 @@ def training_modes(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def untouched(model: nn.Module, loader: Iterable = (), weights: bool = False) -> Iterator[None]:
     """Put back the model's buffers and modes, all random states and the loader's; with `weights` those, too."""
-    tensors = dict(model.named_buffers()) | (dict(model.named_parameters()) if weights else {})
-    kept = {name: tensor.detach().clone() for name, tensor in tensors.items()}
-    gradients = [(p, None if p.grad is None else p.grad.clone()) for p in model.parameters()] if weights else []
+    buffers = [
+        (module, name, buffer, None if buffer is None else buffer.clone())
+        for module in model.modules()
+        for name, buffer in module._buffers.items()
+    ]
+    parameters = [
+        (p, p.detach().clone(), None if p.grad is None else p.grad.clone())
+        for p in (model.parameters() if weights else ())
+    ]
     states = random_states(loader)
     try:
         with training_modes(model):
             yield
     finally:
         with torch.no_grad():
-            for name, tensor in tensors.items():
-                tensor.copy_(kept[name])
-        for parameter, gradient in gradients:
-            parameter.grad = gradient
+            for module, name, buffer, value in buffers:
+                now = module._buffers[name]
+                if now is buffer and now is not None:
+                    now.copy_(value)
+                else:  # the model put another in its place, or moved to a device
+                    module._buffers[name] = value if now is None or value is None else value.to(now.device)
+            for parameter, value, gradient in parameters:
+                parameter.copy_(value)
+                parameter.grad = None if gradient is None else gradient.to(parameter.device)
         set_random_states(states, loader)
 
 
@@ -50,7 +61,7 @@ def random_states(*loaders: Iterable) -> dict[str, Any]:
         "numpy": (name, torch.from_numpy(keys.astype(np.int64)), *rest),
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "loaders": [None if g is None else g.get_state() for g in map(_generator, loaders)],
+        "loaders": [[generator.get_state() for generator in _generators(loader)] for loader in loaders],
     }
 
 
@@ -62,11 +73,12 @@ def set_random_states(states: dict[str, Any], *loaders: Iterable) -> None:
     torch.set_rng_state(states["torch"])
     if states["cuda"]:
         torch.cuda.set_rng_state_all(states["cuda"])
-    for loader, state in zip(loaders, states["loaders"], strict=True):
-        if state is not None:
-            _generator(loader).set_state(state)
+    for loader, kept in zip(loaders, states["loaders"], strict=True):
+        for generator, state in zip(_generators(loader), kept, strict=True):
+            generator.set_state(state)
 
 
-def _generator(loader: Iterable) -> torch.Generator | None:
-    generator = getattr(loader, "generator", None)
-    return generator if isinstance(generator, torch.Generator) else None
+def _generators(loader: Iterable) -> list[torch.Generator]:
+    """Return what a loader, and the sampler of a torch `DataLoader`, shuffle with."""
+    found = (getattr(part, "generator", None) for part in (loader, getattr(loader, "sampler", None)))
+    return [generator for generator in found if isinstance(generator, torch.Generator)]

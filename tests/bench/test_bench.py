@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -37,7 +38,7 @@ def test_json_is_all_that_is_printed(capsys):
 
 @pytest.mark.usefixtures("quick")
 def test_a_reader_gets_a_table(capsys):
-    assert command.main([]) == 0
+    assert command.main(["matmul"]) == 0
     head, row, foot = capsys.readouterr().out.splitlines()
     assert head.split()[:2] == ["name", "value"]
     assert row.split()[:5] == ["quick/one", "1.5", "1.4", "to", "1.6"]
@@ -64,6 +65,19 @@ def test_save_writes_the_whole_file_or_leaves_the_old_one(tmp_path, monkeypatch)
 def test_an_unknown_name_gets_the_nearest(capsys):
     assert command.main(["matmull"]) == 2
     assert "did you mean 'matmul'?" in capsys.readouterr().err
+
+
+def test_with_no_name_all_but_the_long_ones_are_measured(monkeypatch, capsys):
+    asked = []
+
+    def module(path):
+        return SimpleNamespace(records=lambda say: asked.append(path) or [RECORD])
+
+    monkeypatch.setattr(command.importlib, "import_module", module)
+    assert command.main([]) == 0
+    assert asked == [command.BENCHES[name] for name in command.BENCHES if name not in command.LONG]
+    assert set(command.LONG) < set(command.BENCHES)
+    assert RECORD.name in capsys.readouterr().out
 
 
 def test_list_runs_as_a_module():
