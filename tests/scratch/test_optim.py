@@ -1,0 +1,183 @@
+"""Each optimiser goes where torch's goes, step by step, and refuses what torch would let pass or explain badly."""
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from lib.scratch.optim import SGD, Adam, AdamW, Optimiser, RMSProp
+
+PEERS = {SGD: torch.optim.SGD, RMSProp: torch.optim.RMSprop, Adam: torch.optim.Adam, AdamW: torch.optim.AdamW}
+CASES = [
+    (SGD, {"lr": 0.05}),
+    (SGD, {"lr": 0.05, "momentum": 0.9}),
+    (SGD, {"lr": 0.05, "momentum": 0.9, "weight_decay": 0.1}),
+    (SGD, {"lr": 0.02, "momentum": 0.9, "weight_decay": 0.1, "nesterov": True}),
+    (RMSProp, {}),
+    (RMSProp, {"lr": 0.03, "alpha": 0.9, "eps": 1e-3, "weight_decay": 0.1}),
+    (Adam, {}),
+    (Adam, {"lr": 0.05, "betas": (0.8, 0.95), "eps": 1e-5, "weight_decay": 0.1}),
+    (AdamW, {}),
+    (AdamW, {"lr": 0.05, "betas": (0.8, 0.95), "eps": 1e-5, "weight_decay": 0.3}),
+]
+by_case = pytest.mark.parametrize(("kind", "options"), CASES, ids=lambda x: getattr(x, "__name__", None))
+
+
+def parameters(dtype: torch.dtype = torch.float64) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(5)
+    shapes = ((3, 4), (4,), ())
+    return [torch.randn(shape, generator=generator, dtype=dtype).requires_grad_() for shape in shapes]
+
+
+def loss(tensors: list[torch.Tensor], step: int = 0) -> torch.Tensor:
+    """A bumpy landscape, far from round, that moves from step to step as batches do: it never lets go at a minimum."""
+    goal = 0.3 + math.sin(step)
+    return sum((scale * (t - goal).square() + t.cos()).sum() for scale, t in zip((5, 0.1, 1), tensors, strict=True))
+
+
+def walk(optimiser: torch.optim.Optimizer, tensors: list[torch.Tensor], steps: range) -> None:
+    for step in steps:
+        optimiser.zero_grad()
+        loss(tensors, step).backward()
+        optimiser.step()
+
+
+def near(ours: list[torch.Tensor], theirs: list[torch.Tensor], rtol: float = 1e-11) -> bool:
+    return all(torch.allclose(a, b, rtol=rtol, atol=1e-12) for a, b in zip(ours, theirs, strict=True))
+
+
+@by_case
+def test_the_trajectory_is_that_of_torch(kind, options):
+    ours, theirs = parameters(), parameters()
+    mine, peer = kind(ours, **options), PEERS[kind](theirs, **options)
+    for start in range(0, 200, 10):
+        walk(mine, ours, range(start, start + 10))
+        walk(peer, theirs, range(start, start + 10))
+        assert near(ours, theirs)
+    assert not near(ours, parameters(), rtol=1e-3)
+
+
+@by_case
+def test_groups_have_options_of_their_own_and_change_on_the_way(kind, options):
+    ours, theirs = parameters(), parameters()
+    mine, peer = (
+        make([{"params": tensors[:1], "weight_decay": 0.2}, {"params": tensors[1:], "lr": 0.001}], **options)
+        for make, tensors in ((kind, ours), (PEERS[kind], theirs))
+    )
+    for part in range(3):
+        for optimiser in (mine, peer):
+            optimiser.param_groups[0]["lr"] = 0.01 / (1 + part)
+        walk(mine, ours, range(10 * part, 10 * part + 10))
+        walk(peer, theirs, range(10 * part, 10 * part + 10))
+    assert near(ours, theirs)
+
+
+@by_case
+def test_a_saved_state_goes_on_as_if_nothing_had_happened(kind, options):
+    through, stopped = parameters(), parameters()
+    optimiser = kind(through, **options)
+    walk(optimiser, through, range(20))
+    first = kind(stopped, **options)
+    walk(first, stopped, range(10))
+    resumed = [tensor.detach().clone().requires_grad_() for tensor in stopped]
+    second = kind(resumed, lr=123.0)
+    second.load_state_dict(first.state_dict())
+    walk(second, resumed, range(10, 20))
+    assert all(torch.equal(a, b) for a, b in zip(through, resumed, strict=True))
+
+
+@by_case
+def test_a_parameter_without_a_gradient_stays_where_it_is(kind, options):
+    still, moved = parameters()[:2]
+    before = still.detach().clone(), moved.detach().clone()
+    optimiser = kind([still, moved], **options)
+    moved.square().sum().backward()
+    optimiser.step()
+    assert torch.equal(still, before[0])
+    assert not torch.equal(moved, before[1])
+    assert still not in optimiser.state
+
+
+@pytest.mark.parametrize("kind", PEERS)
+def test_the_defaults_are_those_of_torch(kind):
+    ours, theirs = kind(parameters()).defaults, PEERS[kind](parameters()).defaults
+    assert ours == {name: theirs[name] for name in ours}
+
+
+@pytest.mark.parametrize("kind", PEERS)
+def test_schedulers_and_closures_work_as_with_torch(kind):
+    ours, theirs = parameters(), parameters()
+    for tensors, make in ((ours, kind), (theirs, PEERS[kind])):
+        optimiser = make(tensors, lr=0.05)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=10)
+
+        def closure(optimiser=optimiser, tensors=tensors) -> torch.Tensor:
+            optimiser.zero_grad()
+            value = loss(tensors)
+            value.backward()
+            return value
+
+        values = []
+        for _ in range(10):
+            values.append(optimiser.step(closure).item())
+            schedule.step()
+        assert values[-1] < values[0]
+    assert near(ours, theirs)
+
+
+def test_l2_and_decoupled_decay_differ_where_gradients_do():
+    ends = []
+    for kind in (Adam, AdamW):
+        weight = torch.ones(2, dtype=torch.float64)
+        optimiser = kind([weight], lr=0.01, weight_decay=0.1)
+        for sign in itertools.islice(itertools.cycle((1.0, -1.0)), 200):
+            weight.grad = sign * torch.tensor([1e-3, 1e3], dtype=torch.float64)
+            optimiser.step()
+        ends.append(weight)
+    l2, decoupled = ends
+    assert decoupled[0].item() == pytest.approx(decoupled[1].item(), rel=1e-2)  # the same decay for both
+    assert decoupled[0] < 0.9
+    assert l2[0] < 0.1 < 0.9 < l2[1]  # all of it, or next to none
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "words"),
+    [
+        (SGD, {"lr": -0.1}, "SGD: lr must be a number from 0, finite, got -0.1"),
+        (SGD, {"lr": float("nan")}, "lr must be"),
+        (SGD, {"lr": float("inf")}, "lr must be"),
+        (SGD, {"lr": "0.1"}, "lr must be a number"),
+        (SGD, {"lr": True}, "lr must be a number"),
+        (SGD, {"momentum": -1}, "momentum must be"),
+        (SGD, {"weight_decay": -1e-4}, "weight_decay must be"),
+        (SGD, {"nesterov": True}, "nesterov=True looks ahead along the momentum"),
+        (RMSProp, {"alpha": 1.0}, "alpha must be a number from 0, below 1, got 1.0"),
+        (RMSProp, {"eps": -1.0}, "eps must be"),
+        (Adam, {"betas": (0.9, 1.0)}, r"betas must be two numbers from 0, below 1, got \(0.9, 1.0\)"),
+        (Adam, {"betas": 0.9}, "betas must be two numbers"),
+        (AdamW, {"betas": (0.9, 0.99, 0.999)}, "betas must be two numbers"),
+        (AdamW, {"eps": None}, "eps must be"),
+    ],
+)
+def test_bad_hyper_parameters_are_refused(kind, options, words):
+    with pytest.raises(ValueError, match=words):
+        kind(parameters(), **options)
+    with pytest.raises(ValueError, match=words):  # and in a group
+        kind([{"params": parameters(), **options}])
+
+
+def test_unknown_options_get_the_nearest():
+    with pytest.raises(ValueError, match="AdamW has no option 'weight_deacy'; did you mean 'weight_decay'"):
+        AdamW([{"params": parameters(), "weight_deacy": 0.1}])
+    with pytest.raises(TypeError, match="momentun"):
+        SGD(parameters(), momentun=0.9)
+    with pytest.raises(ValueError, match="empty parameter list"):
+        SGD([])
+
+
+def test_an_optimiser_must_say_how_a_parameter_moves():
+    weight = torch.ones(1)
+    weight.grad = torch.ones(1)
+    with pytest.raises(NotImplementedError, match="define update"):
+        Optimiser([weight], {"lr": 0.1}).step()
