@@ -1,7 +1,7 @@
 """The nets of posts 11 and 13 trained in full on Fashion-MNIST: five epochs, three seeds; resumable, long.
 
 Each run keeps its state after each epoch, and its result, in `bench/runs`, under a digest of its recipe: an interrupted
-measurement goes on from there, and a changed recipe starts anew. How the recipes were chosen is told in `CHOSEN`.
+measurement goes on from there, and a changed recipe starts anew.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ COURSE = {
     "resnet": (92.2, "fast.ai course part 2 2022, lesson 18, notebook 13_resnet, after 5 epochs"),
     "timm-resnet18d": (92.0, "fast.ai course part 2 2022, lesson 18, notebook 13_resnet, timm's resnet18d"),
 }
-CHOSEN = "recipe chosen on the last 10,000 training images, then trained on all 60,000 and tested once"
+CHOSEN = "recipe chosen with smaller nets on the last 10,000 training images; trained on all 60,000, tested once a seed"
 
 
 def records(say: Callable[[str], None], seeds: tuple[int, ...] = SEEDS, runs: Path = RUNS) -> Iterator[Record]:
@@ -108,7 +108,8 @@ def record(name: str, recipe: Recipe, results: list[dict]) -> Record:
         seed=SEEDS[0],
         note=f"accuracy on the 10,000 test images after {EPOCHS} epochs, no augmentation; mean, smallest and largest "
         f"of {len(last)} seeds ({', '.join(f'{value:.2f}' for value in last)}), {spread}; "
-        f"{results[0]['parameters']:,} parameters; {recipe}; {CHOSEN}; about {seconds:.0f} s an epoch",
+        f"{results[0]['parameters']:,} parameters; {recipe}; {CHOSEN}; "
+        f"{seconds:.0f} s an epoch on {results[0]['threads']} thread(s) of a busy machine",
     )
 
 
@@ -142,6 +143,7 @@ def train(
         "accuracy": [100 * row["valid_accuracy"] for row in recorder.history],
         "training": [100 * row["train_accuracy"] for row in recorder.history],
         "seconds": statistics.median(row["seconds"] for row in recorder.history),
+        "threads": torch.get_num_threads(),
         "parameters": sum(p.numel() for p in model.parameters()),
     }
     part = kept.with_suffix(".part")

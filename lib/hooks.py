@@ -119,6 +119,7 @@ class Statistics:
 class ActivationStatistics(Hooks):
     """Statistics of the outputs of modules (with `backward`, of the gradients that reach them) while the hooks are on.
 
+    A module that a forward pass uses twice counts twice.
     `modules` are named, as `model.named_children()` or a dict gives them, or plain. `recording` says whether batches
     count; `statistics` holds one `Statistics` a module.
     """
@@ -139,10 +140,14 @@ class ActivationStatistics(Hooks):
 
 
 def named_modules(modules: Iterable) -> Iterator[tuple[str, nn.Module]]:
-    """Give each module a name: its own where there is one, else its kind and place."""
+    """Give each module a name, its own where there is one, else its kind and place; a shared one comes once."""
     items = modules.items() if isinstance(modules, dict) else modules
+    seen = set()
     for i, item in enumerate(items):
-        yield item if isinstance(item, tuple) else (f"{i} {type(item).__name__}", item)
+        name, module = item if isinstance(item, tuple) else (f"{i} {type(item).__name__}", item)
+        if module not in seen:
+            seen.add(module)
+            yield name, module
 
 
 def modules_of(model: nn.Module, *kinds: type[nn.Module]) -> list[tuple[str, nn.Module]]:

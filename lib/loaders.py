@@ -52,8 +52,9 @@ class FastLoader:
 
     Each pass yields tuples of tensors [b, ...], every item once (`drop_last` leaves out a last, smaller batch). With
     `shuffle` each pass has a new order, drawn on the CPU from `generator` (made from `seed`), so it is the same on
-    every device. `transform` maps the first tensor of each batch, there where it lies. Raises ValueError for tensors
-    of unlike lengths, none at all, or a batch size below 1.
+    every device. `transform` maps the first tensor of each batch, there where it lies. Without `shuffle` batches are
+    views: what changes one in place changes the data. Raises ValueError for tensors of unlike lengths, none at all, or
+    a batch size below 1.
     """
 
     def __init__(
@@ -192,6 +193,9 @@ def collate_dict(dataset: Any) -> Callable[[Sequence[dict]], tuple]:
     columns = list(getattr(dataset, "features", dataset))
 
     def collate(items: Sequence[dict]) -> tuple:
+        missing = [column for column in columns if column not in items[0]]
+        if missing:
+            raise ValueError(f"no column {missing[0]!r} in an item of {', '.join(items[0])}")
         return tuple(_stack(column, [item[column] for item in items]) for column in columns)
 
     return collate
@@ -202,7 +206,10 @@ def _stack(column: str, values: list) -> Any:
     if len(shapes) > 1:
         told = ", ".join(str(list(shape)) for shape in sorted(shapes))
         raise ValueError(f"column {column!r} is ragged, its items have shapes {told}: pad or crop them to one shape")
-    return default_collate(values)
+    try:
+        return default_collate(values)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"column {column!r} cannot be batched: {error}") from error
 
 
 def in_tensors(dataset: Any) -> tuple[Tensor, ...]:

@@ -24,8 +24,8 @@ class Checkpoint(Callback):
     """Save weights, optimiser, callbacks, random states and position to `path` after each epoch; resume from it.
 
     On a CPU the resumed fit is bit for bit the uninterrupted one. The file is replaced as a whole, so a killed run
-    leaves the last one. It is read without running code from it (`weights_only`). With `resume=False` a fit starts
-    anew, whatever is there.
+    leaves the last one. It is read without running code from it (`weights_only`). A finished fit is read and not
+    repeated; with `resume=False` a fit starts anew, whatever is there.
     """
 
     order = 110  # the last to see an epoch, and the last to begin
@@ -84,12 +84,14 @@ def _compare(what: str, kept: Iterable[str], here: Iterable[str]) -> None:
 
 def read(path: Path) -> dict[str, Any]:
     """Read a checkpoint; raises ValueError that names a file that is broken or something else."""
+    content = io.BytesIO(path.read_bytes())
     try:
-        with zipfile.ZipFile(path) as parts:  # torch.load does not compare the check sums
+        with zipfile.ZipFile(content) as parts:  # torch.load does not compare the check sums
             broken = parts.testzip()
         if broken:
             raise ValueError(f"{broken} does not have its check sum")
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        content.seek(0)
+        state = torch.load(content, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: not a whole checkpoint ({type(error).__name__}); remove it to start anew") from error
     if not isinstance(state, dict) or "step_count" not in state:

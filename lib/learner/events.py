@@ -90,7 +90,9 @@ def _checked(callback: Callback) -> Callback:
         raise TypeError(f"expected a callback, got the class {callback.__name__}: call it, {callback.__name__}(...)")
     if not isinstance(callback, Callback):
         raise TypeError(f"expected a lib.learner.Callback, got {type(callback).__name__}")
-    for name in set(dir(callback)).difference(EVENTS, dir(Callback)):
+    for name in dir(callback):
+        if name.startswith("_") or name in EVENTS:
+            continue
         if name.startswith(PREFIXES) or difflib.get_close_matches(name, SPELT, n=1, cutoff=0.9):
             raise ValueError(f"{name_of(callback)}: {unknown(name)}")
     return callback

@@ -95,7 +95,7 @@ class Learner:
         cancel = CANCELS[name]
         try:
             self.run(f"before_{name}")
-            try:
+            try:  # noqa: SIM105 - once for each batch: what costs less is taken
                 body()
             except cancel:
                 pass

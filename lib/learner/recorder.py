@@ -84,7 +84,7 @@ class Recorder(Callback):
             ends = [row["batches"] for row in rows]
             left.plot(ends, valid, "o-", color=plots.ORANGE, markersize=4, label="validation")
         seen = [loss for loss in (*_smoothed(self.losses, smooth), *valid) if math.isfinite(loss)]
-        left.set(xlabel="batch", ylabel="loss", ylim=(min(0, *seen, 0), 1.15 * max(0, *seen, 0) or 1))
+        left.set(xlabel="batch", ylabel="loss", ylim=(1.15 * min(0, 0, *seen), 1.15 * max(0, 0, *seen) or 1))
         left.legend()
         right.plot(batches, np.divide(self.lrs, max(self.lrs) or 1), label=f"rate, of {max(self.lrs):.2g}")
         if self.momenta:

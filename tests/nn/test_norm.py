@@ -1,0 +1,126 @@
+"""The four normalisations against torch's: outputs, gradients, buffers and what is kept."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from lib.nn.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm
+
+C = 6
+PAIRS = {
+    "layer": (lambda: LayerNorm((C, 4, 5)), lambda: nn.LayerNorm((C, 4, 5))),
+    "batch": (lambda: BatchNorm(C, momentum=0.3), lambda: nn.BatchNorm2d(C, momentum=0.3)),
+    "group": (lambda: GroupNorm(3, C), lambda: nn.GroupNorm(3, C)),
+    "instance": (lambda: InstanceNorm(C), lambda: nn.InstanceNorm2d(C)),
+    "affine": (lambda: InstanceNorm(C, affine=True), lambda: nn.InstanceNorm2d(C, affine=True)),
+}
+
+
+def exchanged(name: str) -> tuple[nn.Module, nn.Module]:
+    """Make ours and torch's in float64, with torch's random state loaded into ours: the keys are the same."""
+    ours, theirs = (make().double() for make in PAIRS[name])
+    state = {
+        key: torch.rand_like(value) if value.is_floating_point() else value
+        for key, value in theirs.state_dict().items()
+    }
+    theirs.load_state_dict(state)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    ours.load_state_dict(theirs.state_dict())
+    return ours, theirs
+
+
+@pytest.mark.parametrize("name", PAIRS)
+@settings(max_examples=20, deadline=None)
+@given(
+    seed=st.integers(0, 2**31), n=st.integers(1, 5), scale=st.sampled_from([1e-3, 1.0, 1e3]), shift=st.floats(-50, 50)
+)
+def test_training_and_evaluation_are_torchs(name, seed, n, scale, shift):
+    torch.manual_seed(seed)
+    ours, theirs = exchanged(name)
+    for training in (True, True, False):
+        data = torch.randn(n, C, 4, 5, dtype=torch.float64) * scale + shift
+        weights = torch.randn_like(data)
+        results = []
+        for norm in (ours.train(training), theirs.train(training)):
+            norm.zero_grad()
+            x = data.clone().requires_grad_()
+            y = norm(x)
+            (y * weights).sum().backward()
+            results.append([y, x.grad, *(p.grad for p in norm.parameters()), *norm.buffers()])
+        for a, b in zip(*results, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.parametrize("shape", [(7, C), (5, C, 9), (2, C, 3, 4, 2)])
+def test_batch_norm_takes_any_space(shape):
+    theirs = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 5: nn.BatchNorm3d}[len(shape)](C)
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(BatchNorm(C)(x), theirs(x))
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (2, 5, 4)])
+def test_layer_norm_takes_any_axes_before(shape):
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(LayerNorm(4)(x), nn.LayerNorm(4)(x))
+
+
+def test_group_norm_joins_layer_and_instance():
+    x = torch.randn(3, C, 4, 5, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(GroupNorm(1, C)(x), nn.functional.layer_norm(x, x.shape[1:]))
+    torch.testing.assert_close(GroupNorm(C, C)(x), InstanceNorm(C)(x))
+
+
+def test_evaluation_leaves_the_averages_and_training_counts():
+    norm, x = BatchNorm(C), torch.randn(4, C, 2, 2, generator=torch.Generator().manual_seed(0))
+    norm(x)
+    assert norm.num_batches_tracked == 1
+    before = norm.running_mean.clone()
+    norm.eval()(x + 5)
+    assert norm.num_batches_tracked == 1
+    assert torch.equal(norm.running_mean, before)
+
+
+def test_the_averages_keep_their_precision_under_autocast():
+    norm = BatchNorm(C)
+    x = torch.randn(8, C, 4, 4, generator=torch.Generator().manual_seed(0)) + 1
+    y = norm(x.bfloat16())
+    assert norm.running_mean.dtype == torch.float32
+    torch.testing.assert_close(y.float(), nn.BatchNorm2d(C)(x), atol=0.05, rtol=0.05)
+
+
+@pytest.mark.parametrize("shape", [(1, C), (1, C, 1, 1)])
+def test_a_batch_of_one_has_no_variance(shape):
+    norm = BatchNorm(C)
+    with pytest.raises(ValueError, match=r"BatchNorm\(6\) in training got .*1 value for each channel.*drop_last"):
+        norm(torch.ones(shape))
+    assert norm.num_batches_tracked == 0
+    assert norm.eval()(torch.ones(shape)).shape == shape
+
+
+@pytest.mark.parametrize(
+    ("norm", "shape", "message"),
+    [
+        (BatchNorm(3), (2, 4, 5, 5), r"BatchNorm\(3\) got \[2, 4, 5, 5\]: expected \[n, 3, ...\]"),
+        (BatchNorm(3), (3,), r"expected \[n, 3, ...\]"),
+        (InstanceNorm(3), (2, 4, 5, 5), r"InstanceNorm\(3\) got \[2, 4, 5, 5\]: expected \[n, 3"),
+        (InstanceNorm(3), (2, 3, 1, 1), "one value for each channel of an item"),
+        (GroupNorm(3, 6), (2, 4, 5), r"GroupNorm\(3, 6\) got \[2, 4, 5\]: expected \[n, 6"),
+        (GroupNorm(3, 3), (2, 3, 1), "one value for each group"),
+        (LayerNorm((3, 4)), (2, 4, 3), r"LayerNorm\(\[3, 4\]\) got \[2, 4, 3\]: expected the last axes to be \[3, 4\]"),
+    ],
+)
+def test_shapes_that_do_not_fit_are_named(norm, shape, message):
+    with pytest.raises(ValueError, match=message):
+        norm(torch.ones(shape))
+
+
+def test_groups_divide_the_channels():
+    with pytest.raises(ValueError, match="7 channels cannot be split into 3 groups"):
+        GroupNorm(3, 7)
+
+
+def test_momentum_is_a_share():
+    with pytest.raises(ValueError, match=r"momentum must be in \[0, 1\], got 1.5"):
+        BatchNorm(3, momentum=1.5)
