@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lib.learner.events import Callback, name_of
-from lib.learner.untouched import random_states, set_random_states
+from lib.untouched import random_states, set_random_states
 
 if TYPE_CHECKING:
     from lib.learner.learner import Learner

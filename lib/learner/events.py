@@ -34,7 +34,7 @@ class Callback:
     Lower `order` hears first; the same order, first given hears first. `cleanup_` events are heard in reverse order,
     always, also when the matching `before_` was not. A step (`predict`, `loss`, `backward`, `step`, `zero_grad`) that a
     callback defines replaces the learner's own. `whole_fit` marks what watches or steers a whole fit: such a callback
-    is left out of `Learner.lr_find`.
+    is left out where a learner only looks (`evaluate`, `predict`, `capture`, `lr_find`), but for `Metrics`.
     """
 
     order: int = 0

@@ -15,8 +15,8 @@ from lib.learner.events import CANCELS, STEPS, Callback, Cancel
 from lib.learner.finder import Finder, LrFind
 from lib.learner.metrics import Metrics
 from lib.learner.steps import TrainStep, describe
-from lib.learner.untouched import training_modes, untouched
 from lib.loaders import DataLoaders
+from lib.untouched import training_modes, untouched
 
 
 class Learner:
@@ -198,9 +198,8 @@ class Learner:
         Returns the losses on the way and a suggestion (Smith 2017, arXiv 1506.01186, section 3.3).
         """
         finder = Finder(start, stop, steps)
-        heard = [callback for callback in self.callbacks if not callback.whole_fit]
         with self._apart(self.data.train, weights=True):
-            self.callbacks = heard
+            self.callbacks = [callback for callback in self.callbacks if not callback.whole_fit]
             self.fit(-(-steps // max(1, len(self.data.train))), lr=start, callbacks=[finder])
         return finder.found()
 
@@ -216,8 +215,9 @@ class Learner:
     def _apart(self, loader: Iterable, weights: bool = False) -> Iterator[Iterable]:
         """Run something aside: the learner, the model, the loader and all random states are then as before."""
         before = vars(self).copy()
+        heard = [callback for callback in self.callbacks if not callback.whole_fit or isinstance(callback, Metrics)]
         try:
-            with untouched(self.model, loader, weights), self._heard_by(self.callbacks):
+            with untouched(self.model, loader, weights), self._heard_by(heard):
                 self.training, self.log = False, {}
                 yield loader
         finally:

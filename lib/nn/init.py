@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lib.hooks import Hook, Hooks
-from lib.nn.untouched import untouched
+from lib.untouched import untouched
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -132,7 +132,7 @@ def _outputs(model: nn.Module, batch: Tensor, modules: Sequence[nn.Module]) -> d
     def keep(hook: Hook, module: nn.Module, inputs: Any, output: Tensor) -> None:
         found.setdefault(module, output)
 
-    with Hooks(modules, keep), untouched(model):
+    with Hooks(modules, keep), untouched(model), torch.no_grad():
         model(batch)
     return found
 

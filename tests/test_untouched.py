@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, RandomSampler
 
-from lib.learner.untouched import random_states, set_random_states, training_modes, untouched
+from lib.untouched import random_states, set_random_states, training_modes, untouched
 from tests.learner.problem import loaders, net, normal, same, weights
 
 

@@ -25,7 +25,10 @@ def training_modes(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def untouched(model: nn.Module, loader: Iterable = (), weights: bool = False) -> Iterator[None]:
-    """Put back the model's buffers and modes, all random states and the loader's; with `weights` those, too."""
+    """Put back the model's buffers and modes, all random states and the loader's.
+
+    With `weights` the weights and their gradients, too.
+    """
     buffers = [
         (module, name, buffer, None if buffer is None else buffer.clone())
         for module in model.modules()
