@@ -11,7 +11,7 @@ from bench import fashion
 from lib import data
 from lib.nn.resnet import ResNet
 
-TINY = fashion.Recipe("tiny", "sgd", lr=0.1, weight_decay=1e-3, batch_size=20)
+TINY = fashion.Recipe("tiny", "sgd", lr=0.1, weight_decay=1e-3, batch_size=20, epochs=3, seeds=(1, 2))
 
 
 @pytest.fixture
@@ -21,7 +21,6 @@ def glyphs(monkeypatch):
     tiny = lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 10))  # noqa: E731
     monkeypatch.setitem(fashion.NETS, "tiny", tiny)
     monkeypatch.setattr(fashion, "RECIPES", {"init": TINY})
-    monkeypatch.setattr(fashion, "EPOCHS", 3)
     monkeypatch.setattr(fashion.data, "load", lambda name: loaded)
     return loaded
 
@@ -53,6 +52,7 @@ def test_another_recipe_net_or_data_set_starts_anew(glyphs):
     keys = {
         fashion.digest(TINY, glyphs.source),
         fashion.digest(dataclasses.replace(TINY, lr=0.2), glyphs.source),
+        fashion.digest(dataclasses.replace(TINY, seeds=(3,)), glyphs.source),  # the same run
         fashion.digest(TINY, dataclasses.replace(glyphs.source, sha256="0")),
     }
     fashion.NETS["tiny"] = lambda: nn.Linear(784, 11)
@@ -61,7 +61,7 @@ def test_another_recipe_net_or_data_set_starts_anew(glyphs):
 
 
 def test_the_record_is_the_mean_with_its_range(glyphs, tmp_path):
-    (record,) = fashion.records(lambda line: None, seeds=(1, 2), runs=tmp_path)
+    (record,) = fashion.records(lambda line: None, runs=tmp_path)
     last = [json.loads(path.read_text())["accuracy"][-1] for path in tmp_path.glob("*.json")]
     assert record.name == "fashion/init"
     assert record.value == pytest.approx(sum(last) / 2)
