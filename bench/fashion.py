@@ -80,8 +80,8 @@ COURSE = {
     "timm-resnet18d": (92.0, "fast.ai course part 2 2022, lesson 18, notebook 13_resnet, timm's resnet18d"),
 }
 CHOSEN = (
-    "recipe chosen from trials of one seed on the last 10,000 training images, those of the ResNet with nets of half the "
-    "width; trained on all 60,000 and tested once a seed"
+    "recipe chosen from trials of one seed on the last 10,000 training images, those of the ResNet with nets of half "
+    "its parameters; trained on all 60,000 and tested once a seed"
 )
 
 
@@ -112,8 +112,8 @@ def record(name: str, recipe: Recipe, results: list[dict]) -> Record:
         source=source,
         n=len(last),
         seed=recipe.seeds[0],
-        note=f"accuracy on the 10,000 test images after {recipe.epochs} epochs, no augmentation; mean, smallest and largest "
-        f"of {len(last)} seed(s) ({', '.join(f'{value:.2f}' for value in last)}), {spread}; "
+        note=f"accuracy on the 10,000 test images after {recipe.epochs} epochs, no augmentation; mean, smallest and "
+        f"largest of {len(last)} seed(s) ({', '.join(f'{value:.2f}' for value in last)}), {spread}; "
         f"{results[0]['parameters']:,} parameters; {recipe}; {CHOSEN}; "
         f"{seconds:.0f} s an epoch on {results[0]['threads']} thread(s) of a busy machine",
     )
