@@ -25,7 +25,7 @@ EVENTS = (
 )
 SPELT = tuple(event for event in EVENTS if "_" in event)  # `steps` or `losses` are fine names, `befor_fit` is not
 PREFIXES = ("before_", "after_", "cleanup_")
-Handlers = dict[str, list[tuple["Callback", Callable[["Learner"], Any]]]]
+Hearer = tuple["Callback", str, Callable[["Learner"], Any]]  # who, which event, the method
 
 
 class Callback:
@@ -64,24 +64,24 @@ class CancelBatch(Cancel):
 CANCELS = {"fit": CancelFit, "epoch": CancelEpoch, "train": CancelPass, "valid": CancelPass, "batch": CancelBatch}
 
 
-def handlers(callbacks: Iterable[Callback], steps: Callback) -> Handlers:
+def handlers(callbacks: Iterable[Callback], steps: Callback) -> dict[str, list[Hearer]]:
     """Return for each event who hears it, in order; `steps` does the steps that no callback defines.
 
     Raises TypeError for what is no callback or a method that cannot be called with a learner, and ValueError for a
     method named like an event that there is not, and for a step that two callbacks define.
     """
-    table: Handlers = {event: [] for event in EVENTS}
+    table: dict[str, list[Hearer]] = {event: [] for event in EVENTS}
     for callback in sorted(map(_checked, callbacks), key=lambda callback: callback.order):
         for event in EVENTS:
             hear = getattr(callback, event, None)
             if hear is not None:
                 _check_signature(callback, event, hear)
-                table[event].append((callback, hear))
+                table[event].append((callback, event, hear))
     for step in STEPS:
-        names = [name_of(callback) for callback, _ in table[step]]
+        names = [name_of(callback) for callback, _, _ in table[step]]
         if len(names) > 1:
             raise ValueError(f"only one callback can define the step {step!r}, got {' and '.join(names)}")
-        table[step] = table[step] or [(steps, getattr(steps, step))]
+        table[step] = table[step] or [(steps, step, getattr(steps, step))]
     return table
 
 

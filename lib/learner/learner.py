@@ -77,7 +77,7 @@ class Learner:
         self.training, self.loader = name == "train", loader
         self.model.train(self.training)
         steps = STEPS if self.training else STEPS[:2]
-        self._plan = [event for step in steps for event in events.around(step) if self._handlers[event]]
+        self._plan = [hearer for step in steps for event in events.around(step) for hearer in self._handlers[event]]
         with torch.set_grad_enabled(self.training):
             self._phase(name, self._batches)
 
@@ -88,8 +88,7 @@ class Learner:
 
     def _steps(self) -> None:
         self.step_count += self.training
-        for event in self._plan:
-            self.run(event)
+        self._tell(self._plan)
 
     def _phase(self, name: str, body: Callable[[], None]) -> None:
         cancel = CANCELS[name]
@@ -107,20 +106,23 @@ class Learner:
 
     def run(self, event: str) -> None:
         """Let the callbacks hear an event; an error gets a note that names callback, event and batch."""
-        heard = self._handlers.get(event)
-        if heard is None:
+        if event not in self._handlers:
             raise ValueError(events.unknown(event))
-        for callback, hear in heard:
-            try:
+        self._tell(self._handlers[event])
+
+    def _tell(self, hearers: list[events.Hearer]) -> None:
+        """Let them hear, one after the other: once for each batch, so one loop over all of its steps."""
+        try:
+            for callback, event, hear in hearers:  # noqa: B007 - the names of the one that failed
                 hear(self)
-            except Exception as error:
-                error.add_note(self._where(callback, event))
-                raise
+        except Exception as error:
+            error.add_note(self._where(callback, event))
+            raise
 
     def _clean_up(self, event: str) -> None:
         """Let every callback clean up, whatever fails; then raise what failed first."""
         failed = []
-        for callback, hear in reversed(self._handlers[event]):
+        for callback, _, hear in reversed(self._handlers[event]):
             try:
                 hear(self)
             except BaseException as error:
@@ -145,12 +147,14 @@ class Learner:
     @property
     def inputs(self) -> tuple:
         """What the model is called with: all of a batch but its last part."""
-        return split(self.batch)[0]
+        batch = self.batch
+        return batch[:-1] if type(batch) is tuple and len(batch) > 1 else split(batch)[0]
 
     @property
     def targets(self) -> Any:
         """The last part of a batch of two or more parts."""
-        return split(self.batch)[1]
+        batch = self.batch
+        return batch[-1] if type(batch) is tuple and len(batch) > 1 else split(batch)[1]
 
     @property
     def progress(self) -> float:
@@ -235,7 +239,7 @@ class Learner:
             self.batch = self.preds = self.loss_value = None  # hold no memory
 
     @staticmethod
-    def _listeners(callbacks: Sequence[Callback]) -> events.Handlers:
+    def _listeners(callbacks: Sequence[Callback]) -> dict[str, list[events.Hearer]]:
         """Return who hears what: the callbacks, the five steps, and the loss's average where nobody else takes it."""
         steps = [callback for callback in callbacks if isinstance(callback, TrainStep)]
         others = [callback for callback in callbacks if not isinstance(callback, TrainStep)]
@@ -250,7 +254,7 @@ def split(batch: Any) -> tuple[tuple, Any]:
     """Cut a batch into inputs (a tuple) and targets: a tensor has no targets, a sequence or a dict ends with them."""
     if isinstance(batch, Tensor):
         return (batch,), None
-    parts = tuple(batch.values()) if isinstance(batch, dict) else tuple(batch)
+    parts = tuple(batch.values() if isinstance(batch, dict) else batch)
     return (parts, None) if len(parts) == 1 else (parts[:-1], parts[-1])
 
 

@@ -25,8 +25,8 @@ class Mean:
 
     def update(self, value: Tensor | float, n: int = 1) -> None:
         """Add the mean `value` of n items."""
-        if isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16):
-            value = value.float()  # a sum over many items needs the digits
+        if isinstance(value, Tensor) and value.itemsize < 4:
+            value = value.float()  # a sum over many items needs more digits than half precision has
         self.total = self.total + value * n
         self.count += n
 
@@ -44,10 +44,10 @@ class Accuracy:
         self.right, self.count = 0, 0
 
     def update(self, preds: Tensor, targets: Tensor) -> None:
-        if preds.ndim < 2 or preds.shape[:1] + preds.shape[2:] != targets.shape:
+        if preds.ndim < 2 or (largest := preds.argmax(1)).shape != targets.shape:
             shapes = f"{list(preds.shape)} and {list(targets.shape)}"
             raise ValueError(f"accuracy needs predictions [n, classes, ...] and targets [n, ...], got {shapes}")
-        self.right = self.right + (preds.argmax(1) == targets).sum()
+        self.right = self.right + (largest == targets).sum()
         self.count += targets.numel()
 
     def compute(self) -> float:
@@ -97,9 +97,10 @@ class Metrics(Callback):
     def after_loss(self, learn: Learner) -> None:
         self.mean_loss.update(learn.loss_value.detach(), _size(learn.batch))
         if self.metrics:
-            preds = learn.preds.detach() if isinstance(learn.preds, Tensor) else learn.preds
+            preds, targets = learn.preds, learn.targets
+            preds = preds.detach() if isinstance(preds, Tensor) else preds
             for metric in self.metrics.values():
-                metric.update(preds, learn.targets)
+                metric.update(preds, targets)
 
     def after_train(self, learn: Learner) -> None:
         learn.log[f"{learn.stage}_loss"] = self.mean_loss.compute()
@@ -110,6 +111,7 @@ class Metrics(Callback):
 
 
 PARTS = ("update", "compute", "reset")
+PARTED = (Tensor, tuple, list, dict)
 
 
 def _metric(metric: Any) -> Any:
@@ -118,7 +120,9 @@ def _metric(metric: Any) -> Any:
 
 def _size(batch: Any) -> int:
     """Return the number of items of a batch: the length of its first part."""
-    if isinstance(batch, dict):
-        batch = tuple(batch.values())
-    nested = isinstance(batch, tuple | list) and isinstance(batch[0], Tensor | tuple | list | dict)
-    return _size(batch[0]) if nested else len(batch)
+    while not isinstance(batch, Tensor):
+        first = next(iter(batch.values())) if isinstance(batch, dict) else batch[0]
+        if not isinstance(first, PARTED):
+            return len(batch)  # a list of items
+        batch = first
+    return batch.shape[0]

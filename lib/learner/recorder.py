@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 
 from lib import plots
 from lib.learner.events import Callback
-from lib.learner.schedules import read_momentum
 
 if TYPE_CHECKING:
     from lib.learner.learner import Learner
@@ -40,7 +39,7 @@ class Recorder(Callback):
     def before_fit(self, learn: Learner) -> None:
         self._clear()
         group = learn.optimiser.param_groups[0]
-        self._has_momentum = "betas" in group or "momentum" in group
+        self._momentum = next((key for key in ("betas", "momentum") if key in group), None)
 
     def before_epoch(self, learn: Learner) -> None:
         self._started = time.perf_counter()
@@ -49,9 +48,12 @@ class Recorder(Callback):
         if not learn.training:
             return
         self._recent.append(learn.loss_value.detach())  # read at the end of the epoch: reading waits for a GPU
-        self.lrs.append(learn.optimiser.param_groups[0]["lr"])
-        if self._has_momentum:
-            self.momenta.append(read_momentum(learn.optimiser))
+        group = learn.optimiser.param_groups[0]
+        self.lrs.append(group["lr"])
+        if self._momentum == "betas":
+            self.momenta.append(group["betas"][0])
+        elif self._momentum:
+            self.momenta.append(group["momentum"])
 
     def after_epoch(self, learn: Learner) -> None:
         self.cleanup_epoch(learn)
