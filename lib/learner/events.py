@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -75,7 +76,6 @@ def handlers(callbacks: Iterable[Callback], steps: Callback) -> dict[str, list[H
         for event in EVENTS:
             hear = getattr(callback, event, None)
             if hear is not None:
-                _check_signature(callback, event, hear)
                 table[event].append((callback, event, hear))
     for step in STEPS:
         names = [name_of(callback) for callback, _, _ in table[step]]
@@ -90,26 +90,39 @@ def _checked(callback: Callback) -> Callback:
         raise TypeError(f"expected a callback, got the class {callback.__name__}: call it, {callback.__name__}(...)")
     if not isinstance(callback, Callback):
         raise TypeError(f"expected a lib.learner.Callback, got {type(callback).__name__}")
-    for name in dir(callback):
-        if name.startswith("_") or name in EVENTS:
-            continue
-        if name.startswith(PREFIXES) or difflib.get_close_matches(name, SPELT, n=1, cutoff=0.9):
-            raise ValueError(f"{name_of(callback)}: {unknown(name)}")
+    _check_methods(type(callback))
+    for name, value in vars(callback).items():
+        _check_method(name_of(callback), name, value, (None,))
     return callback
 
 
-def _check_signature(callback: Callback, event: str, hear: Callable) -> None:
-    try:
-        inspect.signature(hear).bind(None)
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"{name_of(callback)}.{event} must take (self, learn), got {_written(callback, event)} ({error})"
-        ) from None
+@functools.cache
+def _check_methods(kind: type[Callback]) -> None:
+    """Check what a class defines, once: a learner is asked for its listeners at each fit."""
+    for name in dir(kind):
+        _check_method(kind.__name__, name, inspect.getattr_static(kind, name), (None, None))
 
 
-def _written(callback: Callback, event: str) -> str:
-    function = getattr(getattr(callback, event), "__func__", getattr(callback, event))
-    return str(inspect.signature(function)) if callable(function) else repr(function)
+def _check_method(owner: str, name: str, value: Any, arguments: tuple) -> None:
+    """Refuse what is nearly named like an event, and an event's method that cannot be called with `arguments`."""
+    if name in EVENTS:
+        if isinstance(value, staticmethod | classmethod):
+            value, arguments = value.__func__, arguments[isinstance(value, staticmethod) :]
+        try:
+            inspect.signature(value).bind(*arguments)
+        except (TypeError, ValueError) as error:
+            written = inspect.signature(value) if callable(value) else repr(value)
+            raise TypeError(f"{owner}.{name} must take (self, learn), got {written} ({error})") from None
+    elif _misspelt(name):
+        raise ValueError(f"{owner}: {unknown(name)}")
+
+
+@functools.cache
+def _misspelt(name: str) -> bool:
+    """Tell whether a name is nearly that of an event."""
+    if name.startswith("_"):
+        return False
+    return name.startswith(PREFIXES) or bool(difflib.get_close_matches(name, SPELT, n=1, cutoff=0.9))
 
 
 def unknown(event: str) -> str:

@@ -93,12 +93,12 @@ class Learner:
     def _phase(self, name: str, body: Callable[[], None]) -> None:
         cancel = CANCELS[name]
         try:
-            self.run(f"before_{name}")
+            self._tell(self._handlers[f"before_{name}"])
             try:  # noqa: SIM105 - once for each batch: what costs less is taken
                 body()
             except cancel:
                 pass
-            self.run(f"after_{name}")
+            self._tell(self._handlers[f"after_{name}"])
         except cancel:
             pass
         finally:

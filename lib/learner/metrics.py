@@ -22,15 +22,28 @@ class Mean:
 
     def reset(self) -> None:
         self.total, self.count = 0.0, 0
+        self._waiting: list[Tensor | float] = []
+        self._sizes: list[int] = []
 
     def update(self, value: Tensor | float, n: int = 1) -> None:
         """Add the mean `value` of n items."""
-        if isinstance(value, Tensor) and value.itemsize < 4:
-            value = value.float()  # a sum over many items needs more digits than half precision has
-        self.total = self.total + value * n
-        self.count += n
+        self._waiting.append(value)
+        self._sizes.append(n)
+        if len(self._waiting) == AT_ONCE:
+            self._add_up()
+
+    def _add_up(self) -> None:
+        """Add what waits to the total: many at once, as each tensor operation costs microseconds of its own."""
+        values = torch.stack([_tensor(value) for value in self._waiting]).flatten()
+        if values.itemsize < 4:
+            values = values.float()  # a sum over many items needs more digits than half precision has
+        sizes = torch.tensor(self._sizes, dtype=values.dtype, device=values.device)
+        self.total, self.count = self.total + values @ sizes, self.count + sum(self._sizes)
+        self._waiting, self._sizes = [], []
 
     def compute(self) -> float:
+        if self._waiting:
+            self._add_up()
         return float(self.total) / self.count if self.count else float("nan")
 
 
@@ -110,8 +123,13 @@ class Metrics(Callback):
     after_valid = after_train
 
 
+AT_ONCE = 64  # values that a mean lets wait
 PARTS = ("update", "compute", "reset")
 PARTED = (Tensor, tuple, list, dict)
+
+
+def _tensor(value: Tensor | float) -> Tensor:
+    return value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
 
 
 def _metric(metric: Any) -> Any:

@@ -158,3 +158,19 @@ def test_losses_in_half_precision_are_summed_in_single():
     for _ in range(3000):
         mean.update(torch.tensor(1.0, dtype=torch.bfloat16))
     assert mean.compute() == 1.0
+
+
+@pytest.mark.parametrize("count", [1, 63, 64, 65, 200])
+def test_a_mean_adds_up_numbers_and_tensors_alike(count):
+    values = [0.1 * i for i in range(count)]
+    sizes = [1 + i % 3 for i in range(count)]
+    expected = sum(value * n for value, n in zip(values, sizes, strict=True)) / sum(sizes)
+    numbers, tensors, ones = Mean(), Mean(), Mean()
+    for value, n in zip(values, sizes, strict=True):
+        numbers.update(value, n)
+        tensors.update(torch.tensor(value, dtype=torch.float64), n)
+        ones.update(torch.tensor([value]), n)  # a loss of one element
+    assert numbers.compute() == pytest.approx(expected, rel=1e-14)
+    assert tensors.compute() == pytest.approx(expected, rel=1e-14)
+    assert ones.compute() == pytest.approx(expected, rel=1e-6)
+    assert numbers.compute() == numbers.compute()  # asking twice adds nothing
