@@ -142,8 +142,9 @@ def test_statistics_leave_the_tensor_alone_and_take_any_precision():
 def test_values_that_are_not_finite_do_not_stop_it():
     found = Statistics("layer", bins=4, reach=4.0)
     found.update(torch.tensor([float("inf"), 1.0, -2.5]))
-    assert found.histogram()[:, 0].tolist() == [0, 1, 1, 0]
-    assert found.means == [float("inf")]
+    found.update(torch.tensor([float("nan"), 3.9, -4.0, 3e38, -float("inf")]))
+    assert found.histogram().T.tolist() == [[0, 1, 1, 0], [0, 0, 0, 1]]
+    assert found.means[0] == float("inf")
 
 
 @pytest.mark.parametrize("options", [{"bins": 0}, {"reach": 0.0}, {"reach": float("nan")}])

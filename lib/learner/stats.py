@@ -13,11 +13,19 @@ if TYPE_CHECKING:
 
 
 class ActivationStats(Callback):
-    """Watch modules while a fit trains: `statistics` holds what `lib.hooks` draws. The hooks end with the fit."""
+    """Watch modules while a fit trains: `statistics` holds what `lib.hooks` draws. The hooks end with the fit.
+
+    `every` says how many batches apart it looks: looking takes time, about as much as the pass of a small net.
+    """
 
     whole_fit = True
 
-    def __init__(self, modules: Iterable, *, bins: int = 40, reach: float = 10.0, backward: bool = False) -> None:
+    def __init__(
+        self, modules: Iterable, *, every: int = 1, bins: int = 40, reach: float = 10.0, backward: bool = False
+    ) -> None:
+        if every < 1:
+            raise ValueError(f"every must be at least 1, got {every}")
+        self.every = every
         self.modules = list(modules.items() if isinstance(modules, dict) else modules)
         self.options = {"bins": bins, "reach": reach, "backward": backward}
         self.statistics: list[Statistics] = []
@@ -27,8 +35,8 @@ class ActivationStats(Callback):
         self._hooks = ActivationStatistics(self.modules, recording=False, **self.options)
         self.statistics = self._hooks.statistics
 
-    def before_train(self, learn: Learner) -> None:
-        self._hooks.recording = True
+    def before_batch(self, learn: Learner) -> None:
+        self._hooks.recording = learn.training and learn.batch_index % self.every == 0
 
     def cleanup_train(self, learn: Learner) -> None:
         if self._hooks is not None:

@@ -38,6 +38,15 @@ def test_a_second_fit_begins_anew_and_evaluation_is_not_watched():
     assert stats.statistics[0].histogram().shape == (8, 7)
 
 
+def test_it_looks_at_some_batches_where_that_is_enough():
+    model = net()
+    stats, some = ActivationStats([model[2]]), ActivationStats([model[2]], every=3)
+    learner([stats, some], model=model).fit(2)
+    assert some.statistics[0].means == [*stats.statistics[0].means[:7:3], *stats.statistics[0].means[7::3]]
+    with pytest.raises(ValueError, match="every must be at least 1, got 0"):
+        ActivationStats([model[2]], every=0)
+
+
 def test_an_interrupted_fit_keeps_what_was_seen():
     model = net()
     stats = ActivationStats([model[2]])
