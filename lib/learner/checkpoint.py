@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from lib.learner.device import bare, first_process
 from lib.learner.events import Callback, name_of
 from lib.untouched import random_states, set_random_states
 
@@ -25,7 +26,7 @@ class Checkpoint(Callback):
 
     On a CPU the resumed fit is bit for bit the uninterrupted one. The file is replaced as a whole, so a killed run
     leaves the last one. It is read without running code from it (`weights_only`). A finished fit is read and not
-    repeated; with `resume=False` a fit starts anew, whatever is there.
+    repeated; with `resume=False` a fit starts anew, whatever is there. Of several processes the first one writes.
     """
 
     order = 110  # the last to see an epoch, and the last to begin
@@ -40,22 +41,24 @@ class Checkpoint(Callback):
             return
         state = read(self.path)
         try:
-            _compare("weights", _shapes(state["model"]), _shapes(learn.model.state_dict()))
+            _compare("weights", _shapes(state["model"]), _shapes(bare(learn.model).state_dict()))
             _compare("callbacks", state["callbacks"].keys(), self.keepers.keys())
             learn.optimiser.load_state_dict(state["optimiser"])
         except (KeyError, ValueError) as error:
             raise ValueError(
                 f"{self.path}: a checkpoint of another fit ({error}); remove it, or pass resume=False to replace it"
             ) from error
-        learn.model.load_state_dict(state["model"])
+        bare(learn.model).load_state_dict(state["model"])
         for name, callback in self.keepers.items():
             callback.load_state_dict(state["callbacks"][name])
         learn.epoch, learn.step_count = state["epoch"], state["step_count"]
         set_random_states(state["random"], learn.data.train, learn.data.valid)
 
     def after_epoch(self, learn: Learner) -> None:
+        if not first_process():
+            return
         state = {
-            "model": learn.model.state_dict(),
+            "model": bare(learn.model).state_dict(),
             "optimiser": learn.optimiser.state_dict(),
             "callbacks": {name: callback.state_dict() for name, callback in self.keepers.items()},
             "epoch": learn.epoch + 1,

@@ -7,7 +7,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from lib.learner.events import Callback
 
@@ -168,6 +169,16 @@ class Accelerated(Callback):
             longest = max(self._sizes)
             rows = [rank * longest + i for rank, size in enumerate(self._sizes) for i in range(size)]
             learn.preds, learn.batch = _rows(parts, torch.tensor(rows, device=self.accelerator.device))
+
+
+def bare(model: nn.Module) -> nn.Module:
+    """Return the model inside what several processes wrap it in."""
+    return model.module if isinstance(model, DistributedDataParallel) else model
+
+
+def first_process() -> bool:
+    """Tell whether this is the process that speaks and writes for all: the only one, or the first."""
+    return not (distributed.is_available() and distributed.is_initialized()) or distributed.get_rank() == 0
 
 
 def _rows(batch: Any, rows: slice | Tensor) -> Any:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 from IPython import get_ipython
 from IPython.display import Markdown, display
 
+from lib.learner.device import first_process
 from lib.learner.events import Callback
 from lib.learner.recorder import Recorder
 
@@ -22,7 +23,8 @@ class Progress(Callback):
     """Show how far a fit is, at most every `interval` seconds; leave a table with a row for each epoch.
 
     With `plot`, and a `Recorder` given, a notebook shows its plot below the table. An interrupted or failed fit leaves
-    the rows that it had. In a terminal the line is drawn on standard error and wiped.
+    the rows that it had. In a terminal the line is drawn on standard error and wiped. Of several processes the first
+    one speaks.
     """
 
     order = 90
@@ -37,7 +39,8 @@ class Progress(Callback):
     def before_fit(self, learn: Learner) -> None:
         self.rows: list[dict[str, float]] = []
         self._fit_started = self._shown = time.perf_counter()
-        self._screen = _Notebook() if _in_notebook() else _Terminal(sys.stderr)
+        if first_process():
+            self._screen = _Notebook() if _in_notebook() else _Terminal(sys.stderr)
 
     def before_epoch(self, learn: Learner) -> None:
         self._started = time.perf_counter()

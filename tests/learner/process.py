@@ -1,4 +1,4 @@
-"""One of several processes that train together: `python -m tests.learner.process FILE` keeps what it found."""
+"""One of several processes that train together: `python -m tests.learner.process FILE CHECKPOINT` keeps what it did."""
 
 import sys
 
@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lib.learner import Accelerated, Accuracy, Callback, ClipGradients, Learner, Metrics, Recorder
-from tests.learner.problem import SGD, loaders, net
+from lib.learner import Accelerated, Accuracy, Callback, Checkpoint, ClipGradients, Learner, Metrics, Progress, Recorder
+from tests.learner.problem import SGD, learner, loaders, net
 
 
 class Gradients(Callback):
@@ -45,6 +45,8 @@ def train(*callbacks):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    torch.save(train(Accelerated()), sys.argv[1])
+    accelerated = Accelerated()
+    torch.save(train(accelerated), sys.argv[1])
+    learner([accelerated, Progress(), Checkpoint(sys.argv[2])]).fit(1)
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()

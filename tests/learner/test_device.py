@@ -16,12 +16,15 @@ from lib.learner import (
     Accelerated,
     BatchTransform,
     Callback,
+    Checkpoint,
     ClipGradients,
     DataLoaders,
     DeviceCallback,
     MixedPrecision,
+    Progress,
     Recorder,
 )
+from lib.learner.checkpoint import read
 from lib.learner.device import to_device
 from tests.learner.problem import AdamW, learner, loaders, net, normal, raising, same, weights
 from tests.learner.process import train
@@ -175,7 +178,7 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def two_processes(tmp_path_factory):
-    """What each of two processes found."""
+    """What each of two processes found and said, and the checkpoint that they left."""
     folder = tmp_path_factory.mktemp("processes")
     here = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
     here |= {"ACCELERATE_USE_CPU": "true", "ACCELERATE_MIXED_PRECISION": "no"}
@@ -183,7 +186,7 @@ def two_processes(tmp_path_factory):
     files = [folder / f"{rank}.pt" for rank in range(2)]
     started = [
         subprocess.Popen(
-            [sys.executable, "-m", "tests.learner.process", str(file)],
+            [sys.executable, "-m", "tests.learner.process", str(file), str(folder / "fit.checkpoint")],
             env=os.environ | here | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
             cwd=Path(__file__).parents[2],
             stdout=subprocess.PIPE,
@@ -198,7 +201,7 @@ def two_processes(tmp_path_factory):
         for process in started:
             process.kill()
     assert [process.returncode for process in started] == [0, 0], "\n".join(told)
-    return [torch.load(file) for file in files]
+    return [torch.load(file) for file in files], told, folder / "fit.checkpoint"
 
 
 def near(ours, theirs) -> bool:
@@ -214,12 +217,20 @@ def near(ours, theirs) -> bool:
 
 @pytest.mark.slow
 def test_two_processes_have_the_gradients_losses_and_metrics_of_one(two_processes):
-    alone = train()
+    found, alone = two_processes[0], train()
     assert [len(batch) for batch in loaders(52, 9).train.tensors[0].split(9)] == [9] * 5 + [7]
-    for found in two_processes:
+    for process in found:
         for name, expected in alone.items():
-            assert near(found[name], expected), name
-    assert same(two_processes[0]["gradients"], two_processes[1]["gradients"])
+            assert near(process[name], expected), name
+    assert same(found[0]["gradients"], found[1]["gradients"])
+
+
+@pytest.mark.slow
+def test_the_first_of_two_processes_speaks_and_leaves_a_checkpoint_that_one_process_takes_up(two_processes):
+    _, told, path = two_processes
+    assert [text.count("train loss") for text in told] == [1, 0]
+    ours = learner([Progress(), Checkpoint(path)], model=net(seed=5)).fit(1)
+    assert same(weights(ours.model), read(path)["model"])
 
 
 def test_a_batch_of_fewer_rows_than_processes_is_refused():
