@@ -63,8 +63,7 @@ class FixupBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return act(branch(x) + shortcut(x))."""
-        x = x + self.shifts[0]
-        y = self.act(self.conv1(x) + self.shifts[1])
+        y = self.act(self.conv1(x + self.shifts[0]) + self.shifts[1])
         y = self.factor * self.conv2(y + self.shifts[2]) + self.shifts[3]
         return self.act(y + self.shortcut(x))
 
