@@ -45,6 +45,8 @@ def _forget_history(shell: object | None) -> None:
     shown.clear()
     for name in SHOWN:
         setattr(shell.displayhook, name, "")
+    if shell.last_execution_result is not None:  # that of the cell before this one
+        shell.last_execution_result.result = None
     shell.InteractiveTB.tb = shell.InteractiveTB.etype = shell.InteractiveTB.value = None
 
 

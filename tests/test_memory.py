@@ -47,6 +47,14 @@ def test_a_session_lets_go_of_its_error_and_its_outputs() -> None:
     assert ["AFTER", "2", "{5:", "2}"] in lines
 
 
+def test_what_the_cell_before_has_shown_comes_free() -> None:
+    cells = ["import torch; from lib import memory", "torch.ones(1_000_000)[:3]", "print('FREED', memory.release())"]
+    script = "from IPython.core.interactiveshell import InteractiveShell\nshell = InteractiveShell.instance()\n"
+    script += "\n".join(f"shell.run_cell({cell!r}, store_history=True)" for cell in cells)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert "FREED 4000000" in done.stdout
+
+
 @pytest.mark.parametrize("chained", [False, True])
 def test_the_frames_of_the_last_error_are_cleared(chained: bool) -> None:
     kept = []
