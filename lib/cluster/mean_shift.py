@@ -1,0 +1,147 @@
+"""Mean shift: every point climbs to where the data are dense (Comaniciu and Meer 2002, Fukunaga and Hostetler 1975)."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from scipy.spatial import KDTree
+from torch import Tensor
+
+from lib.cluster import cells, check, full
+from lib.cluster import field as grid
+from lib.cluster.full import KERNELS, Shift
+
+MIB = 2**20
+ALGORITHMS = ("auto", "full", "nearest")
+LOST = 1e-7  # weight of a Gaussian that "nearest" leaves out at the end of its reach
+NODES = 2**22  # a grid of this many nodes is worth its while for any data
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """What mean shift found.
+
+    `labels` [n] int64 number the centre nearest to each point of the data, as in scikit-learn (with blurring, nearest
+    to where it ended); `centres` [k, d] are the modes, densest first; `ends` [n, d] is where each point came to rest,
+    `iterations` how many steps that took, `algorithm` what was used: "full", "cells" or "grid"; `path` holds the points
+    before the first and after each step, where it was asked for.
+    """
+
+    labels: Tensor
+    centres: Tensor
+    ends: Tensor
+    iterations: int
+    algorithm: str
+    path: list[Tensor] = field(default_factory=list)
+
+
+def mean_shift(
+    x: Tensor,
+    bandwidth: float,
+    kernel: str = "gaussian",
+    *,
+    blurring: bool = False,
+    algorithm: str = "auto",
+    batch_size: int | None = None,
+    memory: int = 256 * MIB,
+    tol: float = 1e-3,
+    max_iter: int = 300,
+    path: bool = False,
+) -> Clusters:
+    """Move each point of x [n, d] to the weighted mean of the data around it, again and again, and gather the modes.
+
+    `kernel` weighs the data by their distance in bandwidths: "gaussian" exp(-r^2 / 2), "flat" (within one bandwidth),
+    "triangular" 1 - r. The data stay where they are; with `blurring` they move too, all from one snapshot a step
+    (Cheng 1995). A point rests once a step is at most `tol` bandwidths, at the latest after `max_iter` steps. Modes
+    within a bandwidth of a denser one are merged into it.
+
+    "full" looks at all of the data, `batch_size` points at a time or as many as `memory` bytes allow, on any device.
+    "nearest", on the CPU and in up to 3 dimensions, looks at the closest only: exact for kernels of bounded reach; for
+    the Gaussian by a grid of its density (a step is within 1e-3 bandwidths of the exact one) or, where that would be
+    too large, the closest up to where the weight is 1e-7. "auto" takes "nearest" on the CPU where it can, and "full"
+    elsewhere. All computing is in float64; what is returned has x's dtype and device, float32 for integers.
+
+    Raises TypeError and ValueError for what is no finite table of numbers, for an unknown kernel or algorithm, numbers
+    out of range, and a budget too small for one row.
+    """
+    data = check.points(x)
+    bandwidth, tol = check.positive("bandwidth", bandwidth), check.positive("tol", tol)
+    _known("kernel", kernel, tuple(KERNELS))
+    _known("algorithm", algorithm, ALGORITHMS)
+    for name, value in (("max_iter", max_iter), ("batch_size", batch_size)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    rows = full.rows_within(memory, *data.shape)
+    name, make = _machinery(data, bandwidth, kernel, algorithm, min(rows, batch_size or rows))
+    climbed = _climb(data, make, bandwidth * tol, max_iter, blurring, path)
+    ends, weight, iterations, steps = climbed
+    centres = _modes(ends, weight, bandwidth)
+    labels = torch.from_numpy(KDTree(centres.cpu().numpy()).query((ends if blurring else data).cpu().numpy())[1])
+    dtype = x.dtype if x.is_floating_point() else torch.float32
+    return Clusters(
+        labels.to(x.device), centres.to(dtype), ends.to(dtype), iterations, name, [step.to(dtype) for step in steps]
+    )
+
+
+def _known(what: str, name: str, known: tuple[str, ...]) -> None:
+    if name not in known:
+        near = difflib.get_close_matches(str(name), known, n=1, cutoff=0)[0]
+        raise ValueError(f"unknown {what} {name!r}; did you mean {near!r}? Known: {', '.join(known)}")
+
+
+def _machinery(
+    data: Tensor, bandwidth: float, kernel: str, algorithm: str, rows: int
+) -> tuple[str, Callable[[Tensor], Shift]]:
+    """Choose how a step is computed; return its name, and a function of the data that makes one."""
+    reach = 1.0 if kernel != "gaussian" else math.sqrt(-2 * math.log(LOST))
+    can = data.device.type == "cpu" and cells.fits(data, reach * bandwidth)
+    if algorithm == "full" or (algorithm == "auto" and not can):
+        return "full", lambda data: full.shift(data, bandwidth, kernel, rows)
+    if not can:
+        raise ValueError(
+            f"algorithm 'nearest' is for the CPU and up to {cells.AXES} dimensions, got {list(data.shape)} on "
+            f"{data.device}: use 'full' or 'auto'"
+        )
+    if kernel == "gaussian" and grid.nodes(data, bandwidth) <= max(NODES, 8 * len(data)):
+        return "grid", lambda data: grid.shift(data, bandwidth)
+    return "cells", lambda data: cells.shift(data, bandwidth, kernel, reach)
+
+
+def _climb(
+    data: Tensor, make: Callable[[Tensor], Shift], tol: float, max_iter: int, blurring: bool, path: bool
+) -> tuple[Tensor, Tensor, int, list[Tensor]]:
+    """Move the points until they rest; return where, the weight that each saw there, the steps taken, and the path."""
+    points, weight = data.clone(), data.new_zeros(len(data))
+    steps = [points.clone()] if path else []
+    step, moving, iteration = make(data), torch.arange(len(data), device=data.device), 0
+    while len(moving) and iteration < max_iter:
+        iteration += 1
+        before = points[moving]
+        moved, seen = step(before)
+        points[moving], weight[moving] = moved, seen
+        if path:
+            steps.append(points.clone())
+        far = (moved - before).norm(dim=1) > tol
+        if not blurring:
+            moving = moving[far]  # the data stay, so a point that rests will rest
+        elif far.any():
+            step = make(points)
+        else:
+            break
+    return points, weight, iteration, steps
+
+
+def _modes(ends: Tensor, weight: Tensor, bandwidth: float) -> Tensor:
+    """Return the densest ends, none within a bandwidth of a denser one: [k, d], densest first."""
+    places = torch.cat([weight[:, None], ends], dim=1).unique(dim=0).flip(0)[:, 1:]  # sorted by weight, then by place
+    table = places.cpu().numpy()
+    tree, kept, taken = KDTree(table), [], torch.zeros(len(table), dtype=torch.bool).numpy()
+    for i in range(len(table)):
+        if not taken[i]:
+            kept.append(i)
+            taken[tree.query_ball_point(table[i], bandwidth)] = True
+    return places[kept]
