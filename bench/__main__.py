@@ -18,6 +18,7 @@ BENCHES = {
     "learner": "bench.learner",
     "loaders": "bench.loaders",
     "fashion": "bench.fashion",
+    "cluster": "bench.cluster",
 }
 LONG = ("fashion",)  # hours on two cores, resumable: measured only when named
 NAMES = f"one or more of: {', '.join(BENCHES)} (default: all but {', '.join(LONG)})"

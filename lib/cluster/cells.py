@@ -18,12 +18,13 @@ from lib.cluster.full import Shift
 KINDS = {"flat": 0, "triangular": 1, "gaussian": 2}
 AXES = 3  # points of fewer dimensions get axes of zeros in front
 PER_REACH = 2  # cells in one reach: smaller ones hold fewer points in vain, and are more
+WIDER = 1 + 2**-10  # than that by so much, lest rounding put the end of the reach one cell too far
 
 
 def fits(data: Tensor, reach: float) -> bool:
-    """Tell whether a grid of cells can be counted in 64 bits."""
+    """Tell whether a grid of cells can be counted in 64 bits, and a place be told to far less than a cell."""
     spread = (data.amax(0) - data.amin(0)) / reach * PER_REACH + 1
-    return data.shape[1] <= AXES and bool(spread.log2().sum() < 62)
+    return data.shape[1] <= AXES and bool(spread.log2().sum() < 62 and spread.max() < 2**40)
 
 
 def shift(data: Tensor, bandwidth: float, kernel: str, reach: float = 1.0) -> Shift:
@@ -34,7 +35,7 @@ def shift(data: Tensor, bandwidth: float, kernel: str, reach: float = 1.0) -> Sh
     if not fits(data, reach * bandwidth):
         raise ValueError(f"cells are for up to {AXES} dimensions and 2^62 cells, got {list(data.shape)}")
     table = _padded(data)
-    side = reach * bandwidth / PER_REACH
+    side = reach * bandwidth / PER_REACH * WIDER
     low = table.min(0)
     counts = np.floor((table.max(0) - low) / side).astype(np.int64) + 1
     cells = np.floor((table - low) / side).astype(np.int64)
