@@ -92,6 +92,19 @@ def _gaussian(x, y, z, data, first, last, limit, bandwidth):
     return total, sum_x, sum_y, sum_z
 
 
+@numba.njit(cache=True)
+def _search(ids, cell):
+    """Return where a cell begins in sorted ids; np.searchsorted would take seconds to compile."""
+    first, last = 0, len(ids)
+    while first < last:
+        middle = (first + last) // 2
+        if ids[middle] < cell:
+            first = middle + 1
+        else:
+            last = middle
+    return first
+
+
 @numba.njit(parallel=True, cache=True)
 def _step(points, data, ids, low, side, counts, rows, kind, bandwidth, reach, moved, weight):
     limit = (reach * bandwidth) ** 2
@@ -106,8 +119,8 @@ def _step(points, data, ids, low, side, counts, rows, kind, bandwidth, reach, mo
             if p < 0 or q < 0 or p >= counts[0] or q >= counts[1]:
                 continue
             base = (p * counts[1] + q) * counts[2]
-            first = np.searchsorted(ids, base + max(c - PER_REACH, 0))
-            last = np.searchsorted(ids, base + min(c + PER_REACH, counts[2] - 1), side="right")
+            first = _search(ids, base + max(c - PER_REACH, 0))
+            last = _search(ids, base + min(c + PER_REACH, counts[2] - 1) + 1)
             if kind == 0:
                 found = _flat(x, y, z, data, first, last, limit)
             elif kind == 1:
@@ -116,6 +129,6 @@ def _step(points, data, ids, low, side, counts, rows, kind, bandwidth, reach, mo
                 found = _gaussian(x, y, z, data, first, last, limit, bandwidth)
             total, sum_x, sum_y, sum_z = total + found[0], sum_x + found[1], sum_y + found[2], sum_z + found[3]
         weight[i] = total
-        moved[i] = points[i]
         if total > 0:
-            moved[i, 0], moved[i, 1], moved[i, 2] = sum_x / total, sum_y / total, sum_z / total
+            x, y, z = sum_x / total, sum_y / total, sum_z / total
+        moved[i, 0], moved[i, 1], moved[i, 2] = x, y, z

@@ -43,14 +43,14 @@ def shift(data: Tensor, bandwidth: float, spacing: float | None = None) -> Shift
     real = np.arange(AXES) >= AXES - d
     table = (_padded(data) - low) / (spacing * bandwidth) + MARGIN * real
     sizes = np.where(real, np.ceil(table.max(0)) + MARGIN + 1, 1).astype(np.int64)
-    grid = np.zeros(sizes)
-    _spread(table, real, grid)
+    grid, width = np.zeros(sizes), np.where(real, ORDER, 1)
+    _spread(table, width, grid)
     fields = _convolved(grid, real, spacing)
 
     def step(points: Tensor) -> tuple[Tensor, Tensor]:
         here = (_padded(points) - low) / (spacing * bandwidth) + MARGIN * real
         read = np.empty((len(here), 1 + AXES))
-        _read(here, real, fields, read)
+        _read(here, width, fields, read)
         read = torch.from_numpy(read).to(points.device)
         weight, pull = read[:, 0], read[:, 1 + AXES - d :]
         seen = weight > 0.5  # a point of the data sees itself, and uphill it sees more
@@ -91,9 +91,9 @@ def _weights(place, weights):
 
 
 @numba.njit(cache=True)
-def _corner(point, real, size, corner, weights):
+def _corner(point, width, size, corner, weights):
     for k in range(AXES):
-        if real[k]:
+        if width[k] > 1:
             corner[k] = min(max(np.int64(np.floor(point[k])) - ORDER // 2 + 1, 0), size[k] - ORDER)
             _weights(point[k] - corner[k], weights[k])
         else:
@@ -102,11 +102,10 @@ def _corner(point, real, size, corner, weights):
 
 
 @numba.njit(cache=True)
-def _spread(table, real, grid):
+def _spread(table, width, grid):
     corner, weights = np.empty(AXES, np.int64), np.empty((AXES, ORDER))
-    width = np.where(real, ORDER, 1)
     for i in range(len(table)):
-        _corner(table[i], real, grid.shape, corner, weights)
+        _corner(table[i], width, grid.shape, corner, weights)
         for a in range(width[0]):
             for b in range(width[1]):
                 w = weights[0, a] * weights[1, b]
@@ -115,11 +114,10 @@ def _spread(table, real, grid):
 
 
 @numba.njit(parallel=True, cache=True)
-def _read(points, real, fields, out):
-    width = np.where(real, ORDER, 1)
+def _read(points, width, fields, out):
     for i in numba.prange(len(points)):
         corner, weights = np.empty(AXES, np.int64), np.empty((AXES, ORDER))
-        _corner(points[i], real, fields.shape, corner, weights)
+        _corner(points[i], width, fields.shape, corner, weights)
         f, x, y, z = 0.0, 0.0, 0.0, 0.0
         for a in range(width[0]):
             for b in range(width[1]):

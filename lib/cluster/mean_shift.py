@@ -19,6 +19,7 @@ MIB = 2**20
 ALGORITHMS = ("auto", "full", "nearest")
 LOST = 1e-7  # weight of a Gaussian that "nearest" leaves out at the end of its reach
 NODES = 2**22  # a grid of this many nodes is worth its while for any data
+FINER, LONGER = 1e-5, 10  # of the tolerance and the steps: those of centres, lest it matter which end is one
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,9 @@ def mean_shift(
 
     `kernel` weighs the data by their distance in bandwidths: "gaussian" exp(-r^2 / 2), "flat" (within one bandwidth),
     "triangular" 1 - r. The data stay where they are; with `blurring` they move too, all from one snapshot a step
-    (Cheng 1995). A point rests once a step is at most `tol` bandwidths, at the latest after `max_iter` steps. Modes
-    within a bandwidth of a denser one are merged into it.
+    (Cheng 1995). A point rests once a step is at most `tol` bandwidths, at the latest after `max_iter` steps. Ends
+    within a bandwidth of a denser one are merged into it (of ends as dense, into the last by place, as in
+    scikit-learn); where the data stay, those that are left, the centres, climb on until a step is 1e-5 of that.
 
     "full" looks at all of the data, `batch_size` points at a time or as many as `memory` bytes allow, on any device.
     "nearest", on the CPU and in up to 3 dimensions, looks at the closest only: exact for kernels of bounded reach; for
@@ -77,9 +79,11 @@ def mean_shift(
             raise ValueError(f"{name} must be at least 1, got {value}")
     rows = full.rows_within(memory, *data.shape)
     name, make = _machinery(data, bandwidth, kernel, algorithm, min(rows, batch_size or rows))
-    climbed = _climb(data, make, bandwidth * tol, max_iter, blurring, path)
-    ends, weight, iterations, steps = climbed
+    step = make(data)
+    ends, weight, iterations, steps = _climb(data, step, bandwidth * tol, max_iter, make if blurring else None, path)
     centres = _modes(ends, weight, bandwidth)
+    if not blurring:
+        centres = _climb(centres, step, bandwidth * tol * FINER, LONGER * max_iter)[0]
     labels = torch.from_numpy(KDTree(centres.cpu().numpy()).query((ends if blurring else data).cpu().numpy())[1])
     dtype = x.dtype if x.is_floating_point() else torch.float32
     return Clusters(
@@ -112,12 +116,20 @@ def _machinery(
 
 
 def _climb(
-    data: Tensor, make: Callable[[Tensor], Shift], tol: float, max_iter: int, blurring: bool, path: bool
+    start: Tensor,
+    step: Shift,
+    tol: float,
+    max_iter: int,
+    blurred: Callable[[Tensor], Shift] | None = None,
+    path: bool = False,
 ) -> tuple[Tensor, Tensor, int, list[Tensor]]:
-    """Move the points until they rest; return where, the weight that each saw there, the steps taken, and the path."""
-    points, weight = data.clone(), data.new_zeros(len(data))
+    """Move points until they rest; return where, the weight that each saw there, the steps taken, and the path.
+
+    `blurred` makes the next step from where all points are now.
+    """
+    points, weight = start.clone(), start.new_zeros(len(start))
     steps = [points.clone()] if path else []
-    step, moving, iteration = make(data), torch.arange(len(data), device=data.device), 0
+    moving, iteration = torch.arange(len(start), device=start.device), 0
     while len(moving) and iteration < max_iter:
         iteration += 1
         before = points[moving]
@@ -126,10 +138,10 @@ def _climb(
         if path:
             steps.append(points.clone())
         far = (moved - before).norm(dim=1) > tol
-        if not blurring:
+        if blurred is None:
             moving = moving[far]  # the data stay, so a point that rests will rest
         elif far.any():
-            step = make(points)
+            step = blurred(points)
         else:
             break
     return points, weight, iteration, steps
