@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lib.cluster.full import Shift
+from lib.cluster.threads import Threads
 
 KINDS = {"flat": 0, "triangular": 1, "gaussian": 2}
 AXES = 3  # points of fewer dimensions get axes of zeros in front
@@ -44,11 +45,13 @@ def shift(data: Tensor, bandwidth: float, kernel: str, reach: float = 1.0) -> Sh
     table, ids = np.ascontiguousarray(table[order].T), ids[order]
     around = [range(-PER_REACH, PER_REACH + 1) if axis >= AXES - data.shape[1] else (0,) for axis in range(AXES - 1)]
     rows = np.array(list(itertools.product(*around)), np.int64)
+    given = (table, ids, low, side, counts, rows, KINDS[kernel], float(bandwidth), float(reach))
+    threads = Threads()
 
     def step(points: Tensor) -> tuple[Tensor, Tensor]:
         here = _padded(points)
         moved, weight = np.empty_like(here), np.empty(len(here))
-        _step(here, table, ids, low, side, counts, rows, KINDS[kernel], bandwidth, reach, moved, weight)
+        threads.over_rows(_step, len(here), here, *given, moved, weight)
         moved = torch.from_numpy(moved[:, AXES - data.shape[1] :])
         return moved.to(points.device), torch.from_numpy(weight).to(points.device)
 
@@ -105,10 +108,10 @@ def _search(ids, cell):
     return first
 
 
-@numba.njit(parallel=True, cache=True)
-def _step(points, data, ids, low, side, counts, rows, kind, bandwidth, reach, moved, weight):
+@numba.njit(nogil=True, cache=True)
+def _step(start, stop, points, data, ids, low, side, counts, rows, kind, bandwidth, reach, moved, weight):
     limit = (reach * bandwidth) ** 2
-    for i in numba.prange(len(points)):
+    for i in range(start, stop):
         x, y, z = points[i, 0], points[i, 1], points[i, 2]
         a = np.int64(np.floor((x - low[0]) / side))
         b = np.int64(np.floor((y - low[1]) / side))

@@ -15,6 +15,7 @@ from scipy.ndimage import correlate1d
 from torch import Tensor
 
 from lib.cluster.full import Shift
+from lib.cluster.threads import Threads
 
 AXES, ORDER = 3, 6
 SPACING = (0.15, 0.15, 0.25)  # bandwidths between nodes, in 1, 2 and 3 dimensions: there nodes are dear
@@ -45,12 +46,12 @@ def shift(data: Tensor, bandwidth: float, spacing: float | None = None) -> Shift
     sizes = np.where(real, np.ceil(table.max(0)) + MARGIN + 1, 1).astype(np.int64)
     grid, width = np.zeros(sizes), np.where(real, ORDER, 1)
     _spread(table, width, grid)
-    fields = _convolved(grid, real, spacing)
+    fields, threads = _convolved(grid, real, spacing), Threads()
 
     def step(points: Tensor) -> tuple[Tensor, Tensor]:
         here = (_padded(points) - low) / (spacing * bandwidth) + MARGIN * real
         read = np.empty((len(here), 1 + AXES))
-        _read(here, width, fields, read)
+        threads.over_rows(_read, len(here), here, width, fields, read)
         read = torch.from_numpy(read).to(points.device)
         weight, pull = read[:, 0], read[:, 1 + AXES - d :]
         seen = weight > 0.5  # a point of the data sees itself, and uphill it sees more
@@ -113,10 +114,10 @@ def _spread(table, width, grid):
                     grid[corner[0] + a, corner[1] + b, corner[2] + c] += w * weights[2, c]
 
 
-@numba.njit(parallel=True, cache=True)
-def _read(points, width, fields, out):
-    for i in numba.prange(len(points)):
-        corner, weights = np.empty(AXES, np.int64), np.empty((AXES, ORDER))
+@numba.njit(nogil=True, cache=True)
+def _read(start, stop, points, width, fields, out):
+    corner, weights = np.empty(AXES, np.int64), np.empty((AXES, ORDER))
+    for i in range(start, stop):
         _corner(points[i], width, fields.shape, corner, weights)
         f, x, y, z = 0.0, 0.0, 0.0, 0.0
         for a in range(width[0]):
