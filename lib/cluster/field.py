@@ -21,6 +21,7 @@ AXES, ORDER = 3, 6
 SPACING = (0.15, 0.15, 0.25)  # bandwidths between nodes, in 1, 2 and 3 dimensions: there nodes are dear
 REACH = 6.0  # bandwidths, where exp(-r^2 / 2) is 1.5e-8
 MARGIN = ORDER // 2 + 1  # nodes around the data
+NODE = 72  # bytes at a node while the grid is made: the counts, four fields, and these once more side by side
 
 
 def nodes(data: Tensor, bandwidth: float) -> int:
@@ -32,8 +33,8 @@ def nodes(data: Tensor, bandwidth: float) -> int:
 def shift(data: Tensor, bandwidth: float, spacing: float | None = None) -> Shift:
     """Return a step against `data` [n, d], d at most 3, from a grid with `spacing` bandwidths from node to node.
 
-    The error falls with the sixth power of the spacing; the grid takes 40 bytes a node. Raises ValueError for more
-    dimensions.
+    The error falls with the sixth power of the spacing; making the grid takes 72 bytes a node. Raises ValueError
+    for more dimensions.
     """
     d = data.shape[1]
     if d > AXES:

@@ -18,7 +18,7 @@ from lib.cluster.full import KERNELS, Shift
 MIB = 2**20
 ALGORITHMS = ("auto", "full", "nearest")
 LOST = 1e-7  # weight of a Gaussian that "nearest" leaves out at the end of its reach
-NODES = 2**22  # a grid of this many nodes is worth its while for any data
+NODES = 2**22  # a grid of this many nodes is worth its while for any data, if the memory is there
 FINER, LONGER = 1e-5, 10  # of the tolerance and the steps: those of centres, lest it matter which end is one
 
 
@@ -64,8 +64,9 @@ def mean_shift(
     "full" looks at all of the data, `batch_size` points at a time or as many as `memory` bytes allow, on any device.
     "nearest", on the CPU and in up to 3 dimensions, looks at the closest only: exact for kernels of bounded reach; for
     the Gaussian by a grid of its density (a step is within 1e-3 bandwidths of the exact one) or, where that would be
-    too large, the closest up to where the weight is 1e-7. "auto" takes "nearest" on the CPU where it can, and "full"
-    elsewhere. All computing is in float64; what is returned has x's dtype and device, float32 for integers.
+    too large for `memory` or for the data, the closest up to where the weight is 1e-7. "auto" takes "nearest" on the
+    CPU where it can, and "full" elsewhere. All computing is in float64; what is returned has x's dtype and device,
+    float32 for integers.
 
     Raises TypeError and ValueError for what is no finite table of numbers, for an unknown kernel or algorithm, numbers
     out of range, and a budget too small for one row.
@@ -78,7 +79,7 @@ def mean_shift(
         if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
     rows = full.rows_within(memory, *data.shape)
-    name, make = _machinery(data, bandwidth, kernel, algorithm, min(rows, batch_size or rows))
+    name, make = _machinery(data, bandwidth, kernel, algorithm, min(rows, batch_size or rows), memory)
     step = make(data)
     ends, weight, iterations, steps = _climb(data, step, bandwidth * tol, max_iter, make if blurring else None, path)
     centres = _modes(ends, weight, bandwidth)
@@ -98,7 +99,7 @@ def _known(what: str, name: str, known: tuple[str, ...]) -> None:
 
 
 def _machinery(
-    data: Tensor, bandwidth: float, kernel: str, algorithm: str, rows: int
+    data: Tensor, bandwidth: float, kernel: str, algorithm: str, rows: int, memory: int
 ) -> tuple[str, Callable[[Tensor], Shift]]:
     """Choose how a step is computed; return its name, and a function of the data that makes one."""
     reach = 1.0 if kernel != "gaussian" else math.sqrt(-2 * math.log(LOST))
@@ -110,7 +111,7 @@ def _machinery(
             f"algorithm 'nearest' is for the CPU and up to {cells.AXES} dimensions, got {list(data.shape)} on "
             f"{data.device}: use 'full' or 'auto'"
         )
-    if kernel == "gaussian" and grid.nodes(data, bandwidth) <= max(NODES, 8 * len(data)):
+    if kernel == "gaussian" and grid.nodes(data, bandwidth) <= min(max(NODES, 8 * len(data)), memory // grid.NODE):
         return "grid", lambda data: grid.shift(data, bandwidth)
     return "cells", lambda data: cells.shift(data, bandwidth, kernel, reach)
 

@@ -1,6 +1,7 @@
 """Mean shift against scikit-learn, against a plain loop, and against itself: in another order, place, batch, way."""
 
 import inspect
+import tracemalloc
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import cluster
 
-from lib.cluster import mean_shift
+from lib.cluster import field, mean_shift
 from lib.cluster.full import KERNELS
 from tests.cluster.blobs import blobs, plain, same_partition, sorted_rows
 
@@ -136,8 +137,26 @@ def test_auto_looks_at_all_where_cells_cannot_be_counted(kernel):
 def test_a_larger_grid_is_worth_its_while_for_more_data():
     x = torch.linspace(0, 1, 600_000, dtype=torch.float64)[:, None]
     x = torch.cat([x, x.new_tensor([[4.5e6 * 0.15]])])
-    assert mean_shift(x, 1.0, max_iter=1).algorithm == "grid"
-    assert mean_shift(x[-5000:], 1.0, max_iter=1).algorithm == "cells"
+    assert mean_shift(x, 1.0, max_iter=1, memory=2**30).algorithm == "grid"
+    assert mean_shift(x[-5000:], 1.0, max_iter=1, memory=2**30).algorithm == "cells"
+
+
+def test_a_grid_keeps_to_the_memory():
+    x = blobs(60, 3, spread=0.5, box=20.0)
+    ways = [
+        mean_shift(x, 1.0, memory=memory) for memory in (field.nodes(x, 1.0) * field.NODE + more for more in (0, -1))
+    ]
+    assert [way.algorithm for way in ways] == ["grid", "cells"]
+    close(ways[0].ends, ways[1].ends, 2e-3)
+
+
+def test_making_a_grid_takes_what_is_said():
+    x = blobs(60, 3, spread=0.5, box=20.0)
+    tracemalloc.start()
+    field.shift(x, 1.0)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert 0.8 < peak / (field.nodes(x, 1.0) * field.NODE) < 1.05
 
 
 @pytest.mark.parametrize(("kernel", "algorithm"), WAYS)
