@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lib.cluster import check
-from lib.kernels.distance import pairwise
+from lib.cluster import check, full
 
 MIB = 2**20
 
@@ -22,7 +21,7 @@ def estimate_bandwidth(
     """Return the mean distance to the k-th nearest neighbour, k being `quantile` of the points, itself counted.
 
     As scikit-learn's function of this name; `n_samples` points are drawn where there are more. Raises ValueError for a
-    quantile outside (0, 1].
+    quantile outside (0, 1] and a budget of `memory` too small for one row.
     """
     data = check.points(x)
     if not 0 < quantile <= 1:
@@ -33,6 +32,6 @@ def estimate_bandwidth(
         drawn_on = "cpu" if generator is None else generator.device
         data = data[torch.randperm(len(data), generator=generator, device=drawn_on)[:n_samples].to(data.device)]
     k = max(1, int(len(data) * quantile))
-    rows = max(1, memory // (64 * len(data)))
-    nearest = [pairwise(part, data, "broadcast", memory).kthvalue(k, dim=1).values for part in data.split(rows)]
-    return torch.cat(nearest).mean().item()
+    parts = data.split(full.rows_within(memory, *data.shape))
+    nearest = [full.squared_distances(part, data).kthvalue(k, dim=1).values for part in parts]
+    return torch.cat(nearest).sqrt().mean().item()

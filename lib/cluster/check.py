@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+SMALLEST = 1e-150  # whose square still is a float64
+
 
 def points(x: Tensor) -> Tensor:
     """Return x [n, d] in float64; raises for what is no table of finite numbers."""
@@ -24,8 +26,10 @@ def points(x: Tensor) -> Tensor:
 
 
 def positive(name: str, value: float) -> float:
-    """Return a number that is positive and finite, or raise ValueError."""
+    """Return a number that is positive and finite, as is its square, or raise ValueError."""
     value = float(value)
     if not (value > 0 and math.isfinite(value)):
         raise ValueError(f"{name} must be positive and finite, got {value}")
+    if not SMALLEST <= value <= 1 / SMALLEST:
+        raise ValueError(f"{name} must be from {SMALLEST:g} to {1 / SMALLEST:g}, as it is squared, got {value}")
     return value

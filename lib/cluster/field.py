@@ -8,18 +8,19 @@ cells for the same reason).
 
 from __future__ import annotations
 
+import math
+
 import numba
 import numpy as np
 import torch
 from scipy.ndimage import correlate1d
 from torch import Tensor
 
-from lib.cluster.full import Shift
+from lib.cluster.full import Shift, reach
 from lib.cluster.threads import Threads
 
 AXES, ORDER = 3, 6
 SPACING = (0.15, 0.15, 0.25)  # bandwidths between nodes, in 1, 2 and 3 dimensions: there nodes are dear
-REACH = 6.0  # bandwidths, where exp(-r^2 / 2) is 1.5e-8
 MARGIN = ORDER // 2 + 1  # nodes around the data
 NODE = 72  # bytes at a node while the grid is made: the counts, four fields, and these once more side by side
 
@@ -47,7 +48,7 @@ def shift(data: Tensor, bandwidth: float, spacing: float | None = None) -> Shift
     sizes = np.where(real, np.ceil(table.max(0)) + MARGIN + 1, 1).astype(np.int64)
     grid, width = np.zeros(sizes), np.where(real, ORDER, 1)
     _spread(table, width, grid)
-    fields, threads = _convolved(grid, real, spacing), Threads()
+    fields, threads = _convolved(grid, real, spacing, reach("gaussian", len(data))), Threads()
 
     def step(points: Tensor) -> tuple[Tensor, Tensor]:
         here = (_padded(points) - low) / (spacing * bandwidth) + MARGIN * real
@@ -67,9 +68,9 @@ def _padded(points: Tensor) -> np.ndarray:
     return np.concatenate([np.zeros((len(table), AXES - table.shape[1])), table], axis=1)
 
 
-def _convolved(grid: np.ndarray, real: np.ndarray, spacing: float) -> np.ndarray:
+def _convolved(grid: np.ndarray, real: np.ndarray, spacing: float, far: float) -> np.ndarray:
     """Return the Gaussian's sums at each node, and those of the distance along each axis times it: [..., 1 + axes]."""
-    t = np.arange(-round(REACH / spacing), round(REACH / spacing) + 1) * spacing
+    t = np.arange(-math.ceil(far / spacing), math.ceil(far / spacing) + 1) * spacing
     plain = np.exp(-0.5 * t**2)
     fields = {0: grid}  # 0 for the sum of weights, k + 1 for the pull along axis k
     for axis in np.flatnonzero(real):

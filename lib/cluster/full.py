@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -27,6 +28,12 @@ def triangular(squared: Tensor, bandwidth: float) -> Tensor:
 
 
 KERNELS: dict[str, Kernel] = {"gaussian": gaussian, "flat": flat, "triangular": triangular}
+LOST = 1e-5  # what all of the data out of reach of a Gaussian may weigh together; a point of the data weighs 1
+
+
+def reach(kernel: str, n: int) -> float:
+    """Return how many bandwidths far a point has to look among n others."""
+    return 1.0 if kernel != "gaussian" else math.sqrt(2 * math.log(n / LOST))
 
 
 def shift(data: Tensor, bandwidth: float, kernel: str, rows: int) -> Shift:
@@ -48,11 +55,16 @@ def rows_within(memory: int, n: int, d: int) -> int:
     return memory // row
 
 
-def _step(points: Tensor, data: Tensor, bandwidth: float, kernel: Kernel) -> tuple[Tensor, Tensor]:
+def squared_distances(points: Tensor, data: Tensor) -> Tensor:
+    """Return [m, n] for points [m, d] and data [n, d], an axis at a time: products would lose digits."""
     squared = points.new_zeros(len(points), len(data))
-    for ours, theirs in zip(points.T, data.T, strict=True):  # differences, as products would lose digits
+    for ours, theirs in zip(points.T, data.T, strict=True):
         squared += (ours[:, None] - theirs).square_()
-    weights = kernel(squared, bandwidth)
+    return squared
+
+
+def _step(points: Tensor, data: Tensor, bandwidth: float, kernel: Kernel) -> tuple[Tensor, Tensor]:
+    weights = kernel(squared_distances(points, data), bandwidth)
     total = weights.sum(dim=1)
     moved = weights @ data
     return torch.where(total[:, None] > 0, moved / total[:, None], points), total

@@ -17,9 +17,8 @@ from lib.cluster.full import KERNELS, Shift
 
 MIB = 2**20
 ALGORITHMS = ("auto", "full", "nearest")
-LOST = 1e-7  # weight of a Gaussian that "nearest" leaves out at the end of its reach
-NODES = 2**22  # a grid of this many nodes is worth its while for any data, if the memory is there
-FINER, LONGER = 1e-5, 10  # of the tolerance and the steps: those of centres, lest it matter which end is one
+FEW, MANY = 2**16, 2**22  # nodes of a grid that is worth its while for any data, and for many
+CLOSE, LONGER = 1e-8, 10  # tolerance of the centres, and how many more steps, lest it matter which end is one
 
 
 @dataclass(frozen=True)
@@ -59,19 +58,22 @@ def mean_shift(
     "triangular" 1 - r. The data stay where they are; with `blurring` they move too, all from one snapshot a step
     (Cheng 1995). A point rests once a step is at most `tol` bandwidths, at the latest after `max_iter` steps. Ends
     within a bandwidth of a denser one are merged into it (of ends as dense, into the last by place, as in
-    scikit-learn); where the data stay, those that are left, the centres, climb on until a step is 1e-5 of that.
+    scikit-learn); where the data stay, those that are left, the centres, climb on until a step is at most 1e-8
+    bandwidths, and are merged again.
 
     "full" looks at all of the data, `batch_size` points at a time or as many as `memory` bytes allow, on any device.
     "nearest", on the CPU and in up to 3 dimensions, looks at the closest only: exact for kernels of bounded reach; for
     the Gaussian by a grid of its density (a step is within 1e-3 bandwidths of the exact one) or, where that would be
-    too large for `memory` or for the data, the closest up to where the weight is 1e-7. "auto" takes "nearest" on the
-    CPU where it can, and "full" elsewhere. All computing is in float64; what is returned has x's dtype and device,
-    float32 for integers.
+    too large for `memory` or for the data, the closest so far that all beyond weigh less than 1e-5 together. "auto"
+    takes "nearest" on the CPU where it can, and "full" elsewhere. All computing is in float64; what is returned has
+    x's device, and its dtype if that is one of floating point.
 
     Raises TypeError and ValueError for what is no finite table of numbers, for an unknown kernel or algorithm, numbers
     out of range, and a budget too small for one row.
     """
-    data = check.points(x)
+    found = check.points(x)
+    origin = found.median(dim=0).values  # far from 0, sums of places would lose digits
+    data = found - origin
     bandwidth, tol = check.positive("bandwidth", bandwidth), check.positive("tol", tol)
     _known("kernel", kernel, tuple(KERNELS))
     _known("algorithm", algorithm, ALGORITHMS)
@@ -84,12 +86,12 @@ def mean_shift(
     ends, weight, iterations, steps = _climb(data, step, bandwidth * tol, max_iter, make if blurring else None, path)
     centres = _modes(ends, weight, bandwidth)
     if not blurring:
-        centres = _climb(centres, step, bandwidth * tol * FINER, LONGER * max_iter)[0]
+        centres, weight, *_ = _climb(centres, step, bandwidth * min(tol, CLOSE), LONGER * max_iter)
+        centres = _modes(centres, weight, bandwidth)
     labels = torch.from_numpy(KDTree(centres.cpu().numpy()).query((ends if blurring else data).cpu().numpy())[1])
-    dtype = x.dtype if x.is_floating_point() else torch.float32
-    return Clusters(
-        labels.to(x.device), centres.to(dtype), ends.to(dtype), iterations, name, [step.to(dtype) for step in steps]
-    )
+    dtype = x.dtype if x.is_floating_point() else torch.float64
+    centres, ends, *steps = ((places + origin).to(dtype) for places in (centres, ends, *steps))
+    return Clusters(labels.to(x.device), centres, ends, iterations, name, steps)
 
 
 def _known(what: str, name: str, known: tuple[str, ...]) -> None:
@@ -102,7 +104,7 @@ def _machinery(
     data: Tensor, bandwidth: float, kernel: str, algorithm: str, rows: int, memory: int
 ) -> tuple[str, Callable[[Tensor], Shift]]:
     """Choose how a step is computed; return its name, and a function of the data that makes one."""
-    reach = 1.0 if kernel != "gaussian" else math.sqrt(-2 * math.log(LOST))
+    reach = full.reach(kernel, len(data))
     can = data.device.type == "cpu" and cells.fits(data, reach * bandwidth)
     if algorithm == "full" or (algorithm == "auto" and not can):
         return "full", lambda data: full.shift(data, bandwidth, kernel, rows)
@@ -111,7 +113,8 @@ def _machinery(
             f"algorithm 'nearest' is for the CPU and up to {cells.AXES} dimensions, got {list(data.shape)} on "
             f"{data.device}: use 'full' or 'auto'"
         )
-    if kernel == "gaussian" and grid.nodes(data, bandwidth) <= min(max(NODES, 8 * len(data)), memory // grid.NODE):
+    n, nodes = len(data), grid.nodes(data, bandwidth) if kernel == "gaussian" else math.inf
+    if nodes <= min(max(FEW, min(n**2, max(MANY, 8 * n))), memory // grid.NODE):
         return "grid", lambda data: grid.shift(data, bandwidth)
     return "cells", lambda data: cells.shift(data, bandwidth, kernel, reach)
 

@@ -36,6 +36,7 @@ def test_what_is_no_finite_table_is_refused(function, x, error, words):
     ("options", "words"),
     [
         *(({"bandwidth": value}, ["bandwidth", "positive and finite", str(value)]) for value in (0, -1.0, INF, NAN)),
+        *(({"bandwidth": value}, ["from 1e-150 to 1e+150", str(value)]) for value in (1e-170, 1e200)),
         *(({"tol": value}, ["tol", "positive and finite", str(value)]) for value in (0, -1.0, INF, NAN)),
         ({"kernel": "gausian"}, ["unknown kernel 'gausian'", "mean 'gaussian'", "gaussian, flat, triangular"]),
         ({"kernel": "flatt"}, ["mean 'flat'"]),

@@ -95,13 +95,21 @@ def test_a_point_that_sees_nothing_stays_and_has_no_negative_weight():
 @settings(deadline=None, max_examples=4)
 @given(seed=st.integers(0, 2**16), outliers=st.booleans())
 def test_the_ends_are_within_a_thousandth_of_a_bandwidth(d, seed, outliers):
-    data = blobs(120, d, seed=seed, spread=0.3, box=3.0)
+    data = blobs(320, d, seed=seed, spread=0.3, box=3.0)
     if outliers:
         data[:2] = torch.tensor([[-2.0], [6.0]])
     ours = mean_shift(data, 0.9, tol=1e-6, max_iter=3000)
     theirs = mean_shift(data, 0.9, tol=1e-6, max_iter=3000, algorithm="full")
     assert (ours.algorithm, theirs.algorithm) == ("grid", "full")
     torch.testing.assert_close(ours.ends, theirs.ends, rtol=0, atol=1e-3 * 0.9)
+
+
+@pytest.mark.parametrize("far", [5.0, 6.05, 6.5, 7.0])
+def test_a_crowd_just_in_sight_of_one_point_is_not_cut_off(far):
+    data = torch.cat([torch.zeros(1_000_000, 1), torch.tensor([[far]])]).double()
+    lonely = data[-1:]
+    ours, theirs = (make(lonely)[0] for make in (field.shift(data, 1.0), full.shift(data, 1.0, "gaussian", 1)))
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-3)
 
 
 def test_four_dimensions_are_refused():

@@ -23,6 +23,9 @@ WAYS = {  # (kernel, algorithm asked for): what it is called when it was used
     ("triangular", "nearest"): "cells",
 }
 
+LINE = torch.linspace(0, 1, 3000, dtype=torch.float64)[:, None]
+HILL = torch.special.ndtri((torch.arange(3000, dtype=torch.float64) + 0.5) / 3000)[:, None]
+
 
 def close(a, b, atol):
     torch.testing.assert_close(a, b, rtol=0, atol=atol)
@@ -141,8 +144,16 @@ def test_a_larger_grid_is_worth_its_while_for_more_data():
     assert mean_shift(x[-5000:], 1.0, max_iter=1, memory=2**30).algorithm == "cells"
 
 
+def test_a_few_points_on_a_wide_map_need_no_grid():
+    x = torch.rand(100, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 28
+    found = mean_shift(x, 1.0)
+    assert field.nodes(x, 1.0) > 1_000_000
+    assert found.algorithm == "cells"
+    close(found.ends, mean_shift(x, 1.0, algorithm="full").ends, 1e-3)
+
+
 def test_a_grid_keeps_to_the_memory():
-    x = blobs(60, 3, spread=0.5, box=20.0)
+    x = blobs(1000, 3, spread=0.5, box=20.0)
     ways = [
         mean_shift(x, 1.0, memory=memory) for memory in (field.nodes(x, 1.0) * field.NODE + more for more in (0, -1))
     ]
@@ -247,7 +258,7 @@ def test_what_comes_back_has_the_dtype_and_device_of_x_and_x_stays(dtype, algori
     found = mean_shift(x, 6.0, algorithm=algorithm, blurring=blurring, path=True)
     expected = mean_shift(x.double(), 6.0, algorithm=algorithm, blurring=blurring, path=True)
     assert torch.equal(x, before)
-    kind = dtype if dtype.is_floating_point else torch.float32
+    kind = dtype if dtype.is_floating_point else torch.float64
     for tensor in (found.centres, found.ends, *found.path):
         assert (tensor.dtype, tensor.device) == (kind, x.device)
         assert tensor.data_ptr() != x.data_ptr()
@@ -341,6 +352,30 @@ def test_no_two_centres_are_within_a_bandwidth_and_every_end_is(kernel, d, seed,
     apart = torch.cdist(found.centres, found.centres).fill_diagonal_(9)
     assert apart.min() > 0.6
     assert (torch.cdist(found.ends, found.centres).min(1).values <= 0.6).all()
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize(
+    ("x", "bandwidth", "max_iter"), [(blobs(1500, 6), 0.4, 1), (LINE, 0.03, 300), (HILL, 0.02, 30)]
+)
+def test_centres_that_climb_into_another_are_merged_again(kernel, x, bandwidth, max_iter):
+    found = mean_shift(x, bandwidth, kernel, max_iter=max_iter)
+    assert len(found.centres) == 1 or torch.pdist(found.centres).min() > bandwidth
+
+
+def test_an_offset_costs_no_digits_and_no_time():
+    x = blobs(200, 4).mul(2**10).round().div(2**10)  # so that 2^27 more are exact
+    here, there = (mean_shift(x + offset, 0.8, algorithm="full", path=True) for offset in (0, 2**27))
+    assert there.iterations == here.iterations
+    assert torch.equal(there.labels, here.labels)
+    for ours, theirs in ((here.centres, there.centres), (here.ends, there.ends), (here.path[0], there.path[0])):
+        close(theirs - 2**27, ours, 1e-7)
+
+
+def test_large_whole_numbers_keep_their_places():
+    x = torch.tensor([[100_000_003], [100_000_004], [100_000_009], [100_000_010]])
+    expected = torch.tensor([100_000_003.5, 100_000_009.5], dtype=torch.float64)
+    close(sorted_rows(mean_shift(x, 1.0, "flat").centres).flatten(), expected, 1e-6)
 
 
 def test_labels_number_the_centre_nearest_to_the_data_or_with_blurring_to_the_ends():
