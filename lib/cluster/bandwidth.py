@@ -16,7 +16,7 @@ def estimate_bandwidth(
     *,
     n_samples: int | None = None,
     generator: torch.Generator | None = None,
-    memory: int = 256 * MIB,
+    memory: int = 512 * MIB,
 ) -> float:
     """Return the mean distance to the k-th nearest neighbour, k being `quantile` of the points, itself counted.
 

@@ -47,7 +47,7 @@ def mean_shift(
     blurring: bool = False,
     algorithm: str = "auto",
     batch_size: int | None = None,
-    memory: int = 256 * MIB,
+    memory: int = 512 * MIB,
     tol: float = 1e-3,
     max_iter: int = 300,
     path: bool = False,
