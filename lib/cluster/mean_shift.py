@@ -17,7 +17,7 @@ from lib.cluster.full import KERNELS, Shift
 
 MIB = 2**20
 ALGORITHMS = ("auto", "full", "nearest")
-FEW, MANY = 2**16, 2**22  # nodes of a grid that is worth its while for any data, and for many
+FEW = 2**16  # nodes of a grid that is worth its while for any data; else there may be a quarter as many as pairs
 CLOSE, LONGER = 1e-8, 10  # tolerance of the centres, and how many more steps, lest it matter which end is one
 
 
@@ -114,7 +114,7 @@ def _machinery(
             f"{data.device}: use 'full' or 'auto'"
         )
     n, nodes = len(data), grid.nodes(data, bandwidth) if kernel == "gaussian" else math.inf
-    if nodes <= min(max(FEW, min(n**2, max(MANY, 8 * n))), memory // grid.NODE):
+    if nodes <= min(max(FEW, n**2 // 4), memory // grid.NODE):
         return "grid", lambda data: grid.shift(data, bandwidth)
     return "cells", lambda data: cells.shift(data, bandwidth, kernel, reach)
 

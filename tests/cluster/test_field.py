@@ -95,7 +95,7 @@ def test_a_point_that_sees_nothing_stays_and_has_no_negative_weight():
 @settings(deadline=None, max_examples=4)
 @given(seed=st.integers(0, 2**16), outliers=st.booleans())
 def test_the_ends_are_within_a_thousandth_of_a_bandwidth(d, seed, outliers):
-    data = blobs(320, d, seed=seed, spread=0.3, box=3.0)
+    data = blobs(700, d, seed=seed, spread=0.3, box=3.0)
     if outliers:
         data[:2] = torch.tensor([[-2.0], [6.0]])
     ours = mean_shift(data, 0.9, tol=1e-6, max_iter=3000)

@@ -141,7 +141,7 @@ def test_a_larger_grid_is_worth_its_while_for_more_data():
     x = torch.linspace(0, 1, 600_000, dtype=torch.float64)[:, None]
     x = torch.cat([x, x.new_tensor([[4.5e6 * 0.15]])])
     assert mean_shift(x, 1.0, max_iter=1, memory=2**30).algorithm == "grid"
-    assert mean_shift(x[-5000:], 1.0, max_iter=1, memory=2**30).algorithm == "cells"
+    assert mean_shift(x[-3000:], 1.0, max_iter=1, memory=2**30).algorithm == "cells"
 
 
 def test_a_few_points_on_a_wide_map_need_no_grid():
@@ -153,7 +153,7 @@ def test_a_few_points_on_a_wide_map_need_no_grid():
 
 
 def test_a_grid_keeps_to_the_memory():
-    x = blobs(1000, 3, spread=0.5, box=20.0)
+    x = blobs(1000, 3, spread=0.5, box=8.0)
     ways = [
         mean_shift(x, 1.0, memory=memory) for memory in (field.nodes(x, 1.0) * field.NODE + more for more in (0, -1))
     ]
@@ -348,7 +348,7 @@ def test_modes_within_a_bandwidth_of_a_denser_one_are_merged_into_it():
 @settings(deadline=None, max_examples=20)
 @given(kernel=st.sampled_from(list(KERNELS)), d=st.integers(1, 3), seed=st.integers(0, 2**16), blurring=st.booleans())
 def test_no_two_centres_are_within_a_bandwidth_and_every_end_is(kernel, d, seed, blurring):
-    found = mean_shift(blobs(60, d, 6, seed, spread=0.8), 0.6, kernel, blurring=blurring)
+    found = mean_shift(blobs(60, d, 6, seed, spread=0.8), 0.6, kernel, blurring=blurring, tol=1e-7, max_iter=5000)
     apart = torch.cdist(found.centres, found.centres).fill_diagonal_(9)
     assert apart.min() > 0.6
     assert (torch.cdist(found.ends, found.centres).min(1).values <= 0.6).all()
