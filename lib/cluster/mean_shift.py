@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from torch import Tensor
 from lib.cluster import cells, check, full
 from lib.cluster import field as grid
 from lib.cluster.full import KERNELS, Shift
+from lib.names import known
 
 MIB = 2**20
 ALGORITHMS = ("auto", "full", "nearest")
@@ -75,8 +75,8 @@ def mean_shift(
     origin = found.median(dim=0).values  # far from 0, sums of places would lose digits
     data = found - origin
     bandwidth, tol = check.positive("bandwidth", bandwidth), check.positive("tol", tol)
-    _known("kernel", kernel, tuple(KERNELS))
-    _known("algorithm", algorithm, ALGORITHMS)
+    known("kernel", kernel, KERNELS)
+    known("algorithm", algorithm, ALGORITHMS)
     for name, value in (("max_iter", max_iter), ("batch_size", batch_size)):
         if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
@@ -92,12 +92,6 @@ def mean_shift(
     dtype = x.dtype if x.is_floating_point() else torch.float64
     centres, ends, *steps = ((places + origin).to(dtype) for places in (centres, ends, *steps))
     return Clusters(labels.to(x.device), centres, ends, iterations, name, steps)
-
-
-def _known(what: str, name: str, known: tuple[str, ...]) -> None:
-    if name not in known:
-        near = difflib.get_close_matches(str(name), known, n=1, cutoff=0)[0]
-        raise ValueError(f"unknown {what} {name!r}; did you mean {near!r}? Known: {', '.join(known)}")
 
 
 def _machinery(
