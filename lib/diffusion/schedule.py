@@ -1,0 +1,159 @@
+"""How much of the picture and how much noise there is at each time (Ho et al. 2020, section 2; Karras et al. 2022)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lib.names import known
+
+KINDS = ("linear", "scaled_linear", "cosine")
+SPACINGS = ("leading", "linspace", "trailing")
+LARGEST_BETA = (
+    0.999  # of the cosine schedule, which would end in a division by 0 (Nichol and Dhariwal 2021, section 3.2)
+)
+
+
+class Level(NamedTuple):
+    """A time, and what a picture x0 and noise weigh there: x = signal * x0 + noise * n."""
+
+    time: float
+    signal: float
+    noise: float
+
+    @property
+    def sigma(self) -> float:
+        """The noise against the signal."""
+        return self.noise / self.signal
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The variances of a diffusion in `len(self)` time steps: `alpha_bar` float64 [T], falling in (0, 1).
+
+    At time t, from 0 to T - 1, x = sqrt(alpha_bar[t]) x0 + sqrt(1 - alpha_bar[t]) n, n standard normal (Ho et al. 2020,
+    equation 4). `end` is the alpha-bar at which sampling ends: 1, or alpha_bar[0] as Stable Diffusion has it.
+    """
+
+    alpha_bar: Tensor
+    end: float = 1.0
+
+    def __post_init__(self) -> None:
+        falls = self.alpha_bar.ndim == 1 and len(self.alpha_bar) and bool((self.alpha_bar.diff() < 0).all())
+        if not falls or not 0 < self.alpha_bar[-1] <= self.alpha_bar[0] < 1:
+            raise ValueError(f"alpha_bar must fall within (0, 1), got {self.alpha_bar}")
+        if not self.alpha_bar[0] <= self.end <= 1:
+            raise ValueError(f"end must be from alpha_bar[0] = {self.alpha_bar[0]:.6g} to 1, got {self.end}")
+
+    @classmethod
+    def make(
+        cls,
+        kind: str = "linear",
+        steps: int = 1000,
+        beta_start: float = 1e-4,
+        beta_end: float = 0.02,
+        *,
+        at_one: bool = True,
+    ) -> Schedule:
+        """Return a schedule by name; `at_one` is whether sampling ends at alpha-bar 1, or at the first of the list.
+
+        "linear": the variances beta rise evenly (Ho et al. 2020, section 4); "scaled_linear": their roots do (Rombach
+        et al. 2022); "cosine": alpha-bar falls like a squared cosine, without `beta_start` and `beta_end` (Nichol and
+        Dhariwal 2021, equation 17). Raises ValueError for an unknown name and betas that are not in (0, 1).
+        """
+        known("schedule", kind, KINDS)
+        if steps < 1:
+            raise ValueError(f"a schedule has at least 1 step, got {steps}")
+        if not 0 < beta_start <= beta_end < 1:
+            raise ValueError(f"0 < beta_start <= beta_end < 1 is needed, got {beta_start} and {beta_end}")
+        if kind == "linear":
+            beta = torch.linspace(beta_start, beta_end, steps, dtype=torch.float64)
+        elif kind == "scaled_linear":
+            beta = torch.linspace(beta_start**0.5, beta_end**0.5, steps, dtype=torch.float64).square()
+        else:
+            t = torch.arange(steps + 1, dtype=torch.float64) / steps
+            f = ((t + 0.008) / 1.008 * math.pi / 2).cos().square()
+            beta = (1 - f[1:] / f[:-1]).clamp(max=LARGEST_BETA)
+        alpha_bar = (1 - beta).cumprod(0)
+        return cls(alpha_bar, 1.0 if at_one else alpha_bar[0].item())
+
+    def __len__(self) -> int:
+        return len(self.alpha_bar)
+
+    @property
+    def beta(self) -> Tensor:
+        """The variance that each step adds: [T]."""
+        return 1 - self.alpha_bar / torch.cat([self.alpha_bar.new_ones(1), self.alpha_bar[:-1]])
+
+    @property
+    def sigmas(self) -> Tensor:
+        """The noise against the signal at each time: [T], rising."""
+        return ((1 - self.alpha_bar) / self.alpha_bar).sqrt()
+
+    def alpha_bar_at(self, t: Tensor) -> Tensor:
+        """Return alpha-bar, float64, at times t of any shape; between two of them log sigma is taken as a line."""
+        t = t.double().to(self.alpha_bar.device)
+        if t.numel() and not (t.min() >= 0 and t.max() <= len(self) - 1):
+            raise ValueError(f"times are from 0 to {len(self) - 1}, got {t.min():g} to {t.max():g}")
+        low = t.floor().long()
+        high, share = t.ceil().long(), t - low
+        log_sigma = self.sigmas.log()
+        between = log_sigma[low] + share * (log_sigma[high] - log_sigma[low])
+        return torch.where(share == 0, self.alpha_bar[low], 1 / (1 + (2 * between).exp()))
+
+    def level(self, t: float) -> Level:
+        """Return what signal and noise weigh at a time."""
+        alpha_bar = self.alpha_bar_at(torch.tensor(float(t))).item()
+        return Level(float(t), alpha_bar**0.5, (1 - alpha_bar) ** 0.5)
+
+    @property
+    def last(self) -> Level:
+        """Where sampling ends."""
+        return Level(0.0, self.end**0.5, (1 - self.end) ** 0.5)
+
+    def noised(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """Return x0 [n, ...] with noise of its shape at times t [n] (Ho et al. 2020, equation 4)."""
+        alpha_bar = self.alpha_bar_at(t).to(x0).reshape(-1, *[1] * (x0.ndim - 1))
+        return alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * noise
+
+    def times(self, steps: int, spacing: str = "trailing", offset: int = 0) -> Tensor:
+        """Return `steps` times to sample at, falling, float64 (Lin et al. 2023, table 2).
+
+        "leading" are multiples of T // steps, from 0; "linspace" go evenly from T - 1 to 0, and may not be whole;
+        "trailing" begin with T - 1. `offset` is added (Stable Diffusion: leading, 1). Raises ValueError for an unknown
+        spacing, and more steps than the schedule has.
+        """
+        known("spacing", spacing, SPACINGS)
+        self._within(steps)
+        if spacing == "leading":
+            times = torch.arange(steps, dtype=torch.float64).flip(0) * (len(self) // steps)
+        elif spacing == "linspace":
+            times = torch.linspace(0, len(self) - 1, steps, dtype=torch.float64).flip(0)
+        else:
+            times = (len(self) - torch.arange(steps, dtype=torch.float64) * len(self) / steps).round() - 1
+        times = times + offset
+        if times.max() > len(self) - 1:
+            raise ValueError(f"offset {offset} leads beyond the last time {len(self) - 1}")
+        return times
+
+    def karras(self, steps: int, rho: float = 7.0) -> Tensor:
+        """Return `steps` times, falling, whose sigmas are dense where small (Karras et al. 2022, equation 5)."""
+        self._within(steps)
+        low, high = (self.sigmas[i].item() ** (1 / rho) for i in (0, -1))
+        return self.times_of(torch.linspace(high, low, steps, dtype=torch.float64) ** rho)
+
+    def times_of(self, sigmas: Tensor) -> Tensor:
+        """Return the times at which noise against signal is `sigmas`: the inverse of `alpha_bar_at`."""
+        log_sigma, wanted = self.sigmas.log(), sigmas.double().log().to(self.alpha_bar.device)
+        low = (torch.searchsorted(log_sigma, wanted, right=True) - 1).clamp(0, max(len(self) - 2, 0))
+        high = (low + 1).clamp(max=len(self) - 1)
+        gap = (log_sigma[high] - log_sigma[low]).clamp(min=1e-300)
+        return (low + (wanted - log_sigma[low]) / gap).clamp(0, len(self) - 1)
+
+    def _within(self, steps: int) -> None:
+        if not 1 <= steps <= len(self):
+            raise ValueError(f"steps must be from 1 to the schedule's {len(self)}, got {steps}")

@@ -1,0 +1,120 @@
+"""Schedules against diffusers, and what must hold for any of them."""
+
+import diffusers
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lib.diffusion import Schedule
+from lib.diffusion.schedule import KINDS, SPACINGS
+
+ALL = [Schedule.make(kind, steps) for kind in KINDS for steps in (1, 2, 50, 1000)]
+
+
+@pytest.mark.parametrize("schedule", ALL)
+def test_alpha_bar_falls_within_0_and_1(schedule):
+    assert schedule.alpha_bar.min() > 0
+    assert schedule.alpha_bar.max() < 1
+    assert (schedule.alpha_bar.diff() < 0).all()
+    assert (schedule.beta > 0).all()
+    torch.testing.assert_close((1 - schedule.beta).cumprod(0), schedule.alpha_bar)
+
+
+@pytest.mark.parametrize(
+    ("kind", "theirs"), [("linear", "linear"), ("scaled_linear", "scaled_linear"), ("cosine", "squaredcos_cap_v2")]
+)
+def test_it_is_that_of_diffusers(kind, theirs):
+    scheduler = diffusers.DDPMScheduler(beta_schedule=theirs, beta_start=0.0008, beta_end=0.013)
+    ours = Schedule.make(kind, beta_start=0.0008, beta_end=0.013)
+    torch.testing.assert_close(scheduler.alphas_cumprod.double(), ours.alpha_bar, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("spacing", "offset"), [("leading", 0), ("leading", 1), ("linspace", 0), ("trailing", 0)])
+@pytest.mark.parametrize("steps", [1, 7, 10, 50, 999, 1000])
+def test_times_are_those_of_diffusers(spacing, steps, offset):
+    scheduler = diffusers.DDIMScheduler(timestep_spacing=spacing, steps_offset=offset)
+    scheduler.set_timesteps(steps)
+    schedule = Schedule.make()
+    if schedule.times(steps, spacing).max() + offset > 999:
+        with pytest.raises(ValueError, match="leads beyond the last time 999"):
+            schedule.times(steps, spacing, offset)
+    elif not (spacing == "linspace" and steps == 1):  # where theirs is the first time, and ours too
+        assert torch.equal(schedule.times(steps, spacing, offset).round().long(), scheduler.timesteps)
+
+
+@settings(deadline=None)
+@given(steps=st.integers(1, 300), length=st.integers(1, 300), spacing=st.sampled_from(SPACINGS))
+def test_times_fall_within_the_schedule(steps, length, spacing):
+    schedule = Schedule.make("scaled_linear", length)
+    if steps > length:
+        with pytest.raises(ValueError, match=f"steps must be from 1 to the schedule's {length}, got {steps}"):
+            schedule.times(steps, spacing)
+    else:
+        times = schedule.times(steps, spacing)
+        assert len(times) == steps
+        assert (times.diff() < 0).all()
+        assert 0 <= times.min() <= times.max() <= length - 1
+
+
+@pytest.mark.parametrize("schedule", [s for s in ALL if len(s) > 1])
+def test_times_of_sigmas_are_the_inverse(schedule):
+    times = torch.linspace(0, len(schedule) - 1, 37, dtype=torch.float64)
+    alpha_bar = schedule.alpha_bar_at(times)
+    torch.testing.assert_close(schedule.times_of(((1 - alpha_bar) / alpha_bar).sqrt()), times, rtol=0, atol=1e-6)
+
+
+def test_whole_times_have_the_alpha_bar_of_the_list():
+    schedule = Schedule.make("cosine")
+    assert torch.equal(schedule.alpha_bar_at(torch.arange(1000)), schedule.alpha_bar)
+    between = schedule.alpha_bar_at(torch.tensor([10.0, 10.5, 11.0]))
+    assert between[0] > between[1] > between[2]
+
+
+def test_karras_steps_go_from_end_to_end_and_are_dense_where_sigma_is_small():
+    schedule = Schedule.make("linear")
+    times = schedule.karras(20)
+    sigmas = ((1 - schedule.alpha_bar_at(times)) / schedule.alpha_bar_at(times)).sqrt()
+    expected = torch.linspace(sigmas[0] ** (1 / 7), sigmas[-1] ** (1 / 7), 20, dtype=torch.float64) ** 7
+    torch.testing.assert_close(sigmas, expected, rtol=1e-6, atol=0)
+    torch.testing.assert_close(times[[0, -1]], torch.tensor([999.0, 0.0], dtype=torch.float64), rtol=0, atol=1e-6)
+    assert (times.diff() < 0).all()
+
+
+def test_noise_is_weighed_as_said():
+    schedule, generator = Schedule.make("linear"), torch.Generator().manual_seed(0)
+    x0, noise = (torch.randn(2, 3, 4, 4, generator=generator, dtype=torch.float64) for _ in range(2))
+    x = schedule.noised(x0, noise, torch.tensor([0, 700]))
+    for i, t in enumerate((0, 700)):
+        level = schedule.level(t)
+        torch.testing.assert_close(x[i], level.signal * x0[i] + level.noise * noise[i])
+        assert level.signal**2 + level.noise**2 == pytest.approx(1)
+
+
+@pytest.mark.parametrize("at_one", [True, False])
+def test_sampling_ends_at_one_or_at_the_first(at_one):
+    schedule = Schedule.make("scaled_linear", at_one=at_one)
+    assert schedule.last.signal**2 == pytest.approx(1 if at_one else schedule.alpha_bar[0].item())
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Schedule.make("lineer"), "unknown schedule 'lineer'; did you mean 'linear'"),
+        (lambda: Schedule.make("linear", 0), "at least 1 step, got 0"),
+        (
+            lambda: Schedule.make("linear", beta_start=0.1, beta_end=0.01),
+            "beta_start <= beta_end < 1 is needed, got 0.1",
+        ),
+        (lambda: Schedule.make("linear", beta_end=1.0), "got 0.0001 and 1.0"),
+        (lambda: Schedule(torch.tensor([0.5, 0.6])), "must fall within"),
+        (lambda: Schedule(torch.tensor([0.5, 0.4]), end=0.3), "end must be from alpha_bar"),
+        (lambda: Schedule.make().times(5, "leeding"), "unknown spacing 'leeding'; did you mean 'leading'"),
+        (lambda: Schedule.make().karras(2000), "from 1 to the schedule's 1000, got 2000"),
+        (lambda: Schedule.make().level(1000), "times are from 0 to 999, got 1000"),
+        (lambda: Schedule.make().alpha_bar_at(torch.tensor([-1.0, 5.0])), "got -1 to 5"),
+    ],
+)
+def test_what_is_no_schedule_is_refused(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
