@@ -1,0 +1,81 @@
+"""Training a denoiser with the learner: noise goes into each batch, and the network learns what it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from lib.diffusion.denoise import PREDICTIONS, target
+from lib.diffusion.schedule import Schedule
+from lib.learner import Callback, Learner
+from lib.names import known
+
+
+class Noised(Callback):
+    """Turn each batch (pictures, labels) into (noised pictures, times, what to predict) (Ho et al. 2020, algorithm 1).
+
+    With `null` the labels go along, after the times, and a share `drop` of them becomes `null`, so that one network
+    learns to draw with and without a class (Ho and Salimans 2022, algorithm 1). In validation the same times and noise
+    are drawn each epoch.
+    """
+
+    order = -40
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        prediction: str = "noise",
+        *,
+        null: int | None = None,
+        drop: float = 0.1,
+        seed: int = 0,
+    ) -> None:
+        known("prediction", prediction, PREDICTIONS)
+        if not 0 <= drop <= 1:
+            raise ValueError(f"drop must be from 0 to 1, got {drop}")
+        self.schedule, self.prediction, self.null, self.drop, self.seed = schedule, prediction, null, drop, seed
+        self.fixed: torch.Generator | None = None
+
+    def before_valid(self, _learn: Learner) -> None:
+        self.fixed = torch.Generator().manual_seed(self.seed)
+
+    def cleanup_valid(self, _learn: Learner) -> None:
+        self.fixed = None
+
+    def before_batch(self, learn: Learner) -> None:
+        images, labels = learn.batch
+        n, draw = len(images), self.fixed
+        t = torch.randint(len(self.schedule), (n,), generator=draw).to(images.device)
+        noise = torch.randn(images.shape, generator=draw).to(images)
+        x = self.schedule.noised(images, noise, t)
+        given = ()
+        if self.null is not None:
+            dropped = (torch.rand(n, generator=draw) < self.drop).to(images.device)
+            given = (torch.where(dropped, self.null, labels),)
+        learn.batch = (x, t.float(), *given, target(self.prediction, self.schedule, images, noise, t))
+
+
+class WeightedLoss(Callback):
+    """Weigh each sample's squared error by its time: `weights(t)` [n] -> [n]."""
+
+    def __init__(self, weights: Callable[[Tensor], Tensor]) -> None:
+        self.weights = weights
+
+    def loss(self, learn: Learner) -> None:
+        error = (learn.preds - learn.targets).square().flatten(1).mean(dim=1)
+        learn.loss_value = (self.weights(learn.inputs[1]).to(error) * error).mean()
+
+
+def min_snr(schedule: Schedule, prediction: str = "noise", most: float = 5.0) -> Callable[[Tensor], Tensor]:
+    """Return weights by the signal-to-noise ratio, at most `most` for the picture (Hang et al. 2023, section 3.4)."""
+    known("prediction", prediction, PREDICTIONS)
+
+    def weights(t: Tensor) -> Tensor:
+        alpha_bar = schedule.alpha_bar_at(t)
+        ratio = alpha_bar / (1 - alpha_bar)
+        divisor = {"x0": torch.ones_like(ratio), "noise": ratio, "v": ratio + 1}[prediction]
+        return ratio.clamp(max=most) / divisor
+
+    return weights

@@ -1,0 +1,157 @@
+"""A U-Net that is told a time and a class: what a diffusion model predicts noise with (Ho et al. 2020, appendix B)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def time_embedding(t: Tensor, size: int, longest: float = 10_000.0) -> Tensor:
+    """Return cosines and sines of times t [n], at wavelengths from 2 pi to 2 pi `longest`: [n, size], size even.
+
+    The positions of Vaswani et al. (2017, section 3.5), with which near times get near codes.
+    """
+    if size < 2 or size % 2:
+        raise ValueError(f"size must be even, got {size}")
+    rates = torch.exp(-math.log(longest) * torch.arange(size // 2, device=t.device) / (size // 2))
+    angles = t.float()[:, None] * rates
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+class TimedResBlock(nn.Module):
+    """x + branch(x, told): [n, c_in, h, w] and what it is told [n, width] -> [n, c_out, h, w].
+
+    Norm, SiLU and convolution twice; what is told scales and shifts the second norm (Dhariwal and Nichol 2021, section
+    3.1). The last convolution starts at 0, so a block starts as its shortcut.
+    """
+
+    def __init__(self, c_in: int, c_out: int, width: int, groups: int = 8) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(math.gcd(groups, c_in), c_in)
+        self.conv1 = nn.Conv2d(c_in, c_out, 3, padding=1)
+        self.told = nn.Linear(width, 2 * c_out)
+        self.norm2 = nn.GroupNorm(math.gcd(groups, c_out), c_out)
+        self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1)
+        self.shortcut = nn.Identity() if c_in == c_out else nn.Conv2d(c_in, c_out, 1)
+        nn.init.zeros_(self.conv2.weight)
+        nn.init.zeros_(self.conv2.bias)
+
+    def forward(self, x: Tensor, told: Tensor) -> Tensor:
+        """Return x with what the block adds to it."""
+        scale, shift = self.told(told)[:, :, None, None].chunk(2, dim=1)
+        y = self.conv1(F.silu(self.norm1(x)))
+        y = self.conv2(F.silu(self.norm2(y) * (1 + scale) + shift))
+        return self.shortcut(x) + y
+
+
+class Attention(nn.Module):
+    """x + self-attention over the pixels of x [n, c, h, w], `heads` side by side (Vaswani et al. 2017, section 3.2)."""
+
+    def __init__(self, channels: int, heads: int = 4, groups: int = 8) -> None:
+        super().__init__()
+        if channels % heads:
+            raise ValueError(f"{channels} channels cannot be shared by {heads} heads")
+        self.heads = heads
+        self.norm = nn.GroupNorm(math.gcd(groups, channels), channels)
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.out = nn.Linear(channels, channels)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x with what each pixel gathers from the others."""
+        n, c, h, w = x.shape
+        pixels = self.norm(x).flatten(2).transpose(1, 2)  # [n, h w, c]
+        q, k, v = self.qkv(pixels).reshape(n, h * w, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
+        gathered = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, h * w, c)
+        return x + self.out(gathered).transpose(1, 2).reshape(x.shape)
+
+
+class UNet(nn.Module):
+    """x [n, c_in, h, w], times t [n] and classes [n] -> [n, c_in, h, w].
+
+    On the way down each level has `blocks` residual blocks and halves the sides, on the way up one block more, which
+    also gets what the block of the same size left on the way down. `attention` says which levels attend. With `classes`
+    there are so many labels, and one more, `null`, that stands for none.
+    """
+
+    def __init__(
+        self,
+        c_in: int = 1,
+        channels: Sequence[int] = (32, 64, 96),
+        *,
+        blocks: int = 1,
+        attention: Sequence[bool] = (False, False, True),
+        classes: int | None = None,
+    ) -> None:
+        super().__init__()
+        if len(attention) != len(channels) or not channels:
+            raise ValueError(f"one answer a level is needed, got attention {attention} for channels {channels}")
+        self.c_in, self.channels, self.null = c_in, tuple(channels), classes
+        width = 4 * channels[0]
+        self.time = nn.Sequential(nn.Linear(channels[0], width), nn.SiLU(), nn.Linear(width, width))
+        self.label = None if classes is None else nn.Embedding(classes + 1, width)
+        self.first = nn.Conv2d(c_in, channels[0], 3, padding=1)
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        left, c = [channels[0]], channels[0]
+        for level, (c_out, attends) in enumerate(zip(channels, attention, strict=True)):
+            for _ in range(blocks):
+                self.down.append(_Level(c, c_out, width, attends))
+                c = c_out
+                left.append(c)
+            if level < len(channels) - 1:
+                self.down.append(nn.Conv2d(c, c, 3, stride=2, padding=1))
+                left.append(c)
+        self.middle = _Level(c, c, width, attention[-1])
+        for level, (c_out, attends) in reversed(list(enumerate(zip(channels, attention, strict=True)))):
+            for _ in range(blocks + 1):
+                self.up.append(_Level(c + left.pop(), c_out, width, attends))
+                c = c_out
+            if level:
+                self.up.append(nn.Sequential(nn.Upsample(scale_factor=2.0), nn.Conv2d(c, c, 3, padding=1)))
+        self.last = nn.Sequential(nn.GroupNorm(math.gcd(8, c), c), nn.SiLU(), nn.Conv2d(c, c_in, 3, padding=1))
+        nn.init.zeros_(self.last[-1].weight)
+        nn.init.zeros_(self.last[-1].bias)
+
+    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
+        """Return what is predicted; raises ValueError for sides that cannot be halved, and labels out of range."""
+        told = F.silu(self._told(x, t, label))
+        x = self.first(x)
+        left = [x]
+        for part in self.down:
+            x = part(x, told) if isinstance(part, _Level) else part(x)
+            left.append(x)
+        x = self.middle(x, told)
+        for part in self.up:
+            x = part(torch.cat([x, left.pop()], dim=1), told) if isinstance(part, _Level) else part(x)
+        return self.last(x)
+
+    def _told(self, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
+        whole = 2 ** (len(self.channels) - 1)
+        if x.ndim != 4 or x.shape[1] != self.c_in or x.shape[2] % whole or x.shape[3] % whole:
+            raise ValueError(f"x must be [n, {self.c_in}, h, w], h and w multiples of {whole}, got {list(x.shape)}")
+        told = self.time(time_embedding(t, self.channels[0]).to(x.dtype))
+        if self.label is None and label is not None:
+            raise ValueError("this U-Net has no classes: it was made without `classes`")
+        if self.label is None:
+            return told
+        label = torch.full((len(x),), self.null, device=x.device) if label is None else label
+        if bool(((label < 0) | (label > self.null)).any()):
+            raise ValueError(f"labels are from 0 to {self.null - 1}, or {self.null} for none, got {label.tolist()}")
+        return told + self.label(label)
+
+
+class _Level(nn.Module):
+    """A residual block, and attention after it where the level attends."""
+
+    def __init__(self, c_in: int, c_out: int, width: int, attends: bool) -> None:
+        super().__init__()
+        self.block = TimedResBlock(c_in, c_out, width)
+        self.attention = Attention(c_out) if attends else nn.Identity()
+
+    def forward(self, x: Tensor, told: Tensor) -> Tensor:
+        return self.attention(self.block(x, told))
