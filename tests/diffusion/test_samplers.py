@@ -9,6 +9,8 @@ import torch
 from lib.diffusion import Schedule, denoiser, samplers
 from tests.diffusion.models import exact, fixed, start
 
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # numpy 2 in diffusers
+
 SCHEDULES = {
     "linear": Schedule.make("linear"),
     "scaled_linear": Schedule.make("scaled_linear", beta_start=0.00085, beta_end=0.012),

@@ -1,0 +1,83 @@
+"""Weights that ship with the repository: safetensors in data/, each with an entry of data/manifest.json."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from lib import data
+
+
+def ship(
+    name: str,
+    model: nn.Module,
+    made: Mapping[str, Any],
+    *,
+    dtype: torch.dtype = torch.float16,
+    manifest: Path = data.MANIFEST,
+) -> Path:
+    """Write a model's weights and buffers to `name` beside the manifest, floats as `dtype`, and list it there.
+
+    `made` tells how: data, steps, seed, machine, seconds. Both files are replaced whole, the manifest last, so a run
+    that is killed leaves weights that are not listed, never a listed file that is broken.
+    """
+    state = {
+        key: value.detach().to("cpu", dtype if value.is_floating_point() else value.dtype).contiguous()
+        for key, value in model.state_dict().items()
+    }
+    raw = save(state)
+    path = manifest.parent / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    listed = json.loads(manifest.read_text())
+    listed["files"][name] = {"sha256": hashlib.sha256(raw).hexdigest(), "bytes": len(raw), **made}
+    listed["files"] = dict(sorted(listed["files"].items()))
+    _replace(path, raw)
+    _replace(manifest, (json.dumps(listed, indent=2) + "\n").encode())
+    return path
+
+
+def restore(name: str, model: nn.Module, command: str, *, manifest: Path = data.MANIFEST) -> dict[str, Any]:
+    """Give a model the weights of a listed file, once its sha256 is checked; return the file's entry.
+
+    Raises ValueError for a file that is not listed, missing, broken, or of another model; it names the file and the
+    `command` that makes it.
+    """
+    try:
+        state = load(data.shipped(name, manifest).read_bytes())
+        _fits(state, model)
+    except (ValueError, SafetensorError) as error:
+        raise ValueError(f"no weights from {name}: {error}\nTo make them: {command}") from error
+    model.load_state_dict(state)  # which casts each to the dtype of the model's own
+    return json.loads(manifest.read_text())["files"][name]
+
+
+def _fits(state: Mapping[str, Tensor], model: nn.Module) -> None:
+    """Check names and shapes before any weight is touched."""
+    ours = {key: list(value.shape) for key, value in model.state_dict().items()}
+    theirs = {key: list(value.shape) for key, value in state.items()}
+    wrong = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
+    if wrong:
+        raise ValueError(f"another model's: {wrong[0]} is {theirs.get(wrong[0])}, the model's {ours.get(wrong[0])}")
+
+
+def _replace(path: Path, raw: bytes) -> None:
+    """Write a file whole or not at all."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(raw)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
