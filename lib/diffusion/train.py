@@ -1,0 +1,177 @@
+"""Train the models that ship for Fashion-MNIST: `python -m lib.diffusion.train classifier`, or `unet`.
+
+The classifier's features are what FID is measured on; the U-Net draws, with a class or, its label being null, without.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lib import data, measure, weights
+from lib.diffusion.schedule import Schedule
+from lib.diffusion.training import Noised, WeightedLoss, min_snr
+from lib.learner import (
+    EMA,
+    Accuracy,
+    Callback,
+    Checkpoint,
+    ClipGradients,
+    Learner,
+    Metrics,
+    Scheduled,
+    StopAtNaN,
+    one_cycle,
+)
+from lib.nn.resnet import ResNet
+from lib.nn.unet import UNet
+
+COMMAND = "python -m lib.diffusion.train"
+SCHEDULE, PREDICTION, CLASSES = Schedule.make("cosine"), "v", 10
+RUNS = Path(__file__).resolve().parents[2] / "_build" / "diffusion"
+EPOCHS = {"classifier": 6, "unet": 20}
+
+
+def padded(images: Tensor) -> Tensor:
+    """Turn pictures in [0, 1], [n, 1, 28, 28], into what the models see: [-1, 1], [n, 1, 32, 32], black around."""
+    if images.shape[1:] != (1, 28, 28):
+        raise ValueError(f"pictures must be [n, 1, 28, 28], got {list(images.shape)}")
+    return F.pad(images, (2, 2, 2, 2)) * 2 - 1
+
+
+def classifier() -> ResNet:
+    """Return the net whose 96 features scores are measured on."""
+    return ResNet((32, 64, 96), stem=16, classes=CLASSES)
+
+
+def unet() -> UNet:
+    """Return the net that draws."""
+    return UNet(1, (32, 64, 64), classes=CLASSES, attention=(False, False, True))
+
+
+MODELS: dict[str, Callable[[], nn.Module]] = {"classifier": classifier, "unet": unet}
+
+
+def load(name: str) -> nn.Module:
+    """Return a trained model in evaluation mode; raises ValueError that tells how to make what is missing."""
+    model = MODELS[name]()
+    weights.restore(f"models/fashion/{name}.safetensors", model, f"{COMMAND} {name}")
+    return model.eval()
+
+
+def features(net: ResNet, images: Tensor, batch_size: int = 500) -> Tensor:
+    """Return what the classifier's head sees of pictures [n, 1, 32, 32] in [-1, 1]: [n, 96]."""
+    body = nn.Sequential(*list(net.children())[:-1])
+    with torch.no_grad():
+        return torch.cat([body(part) for part in images.split(batch_size)])
+
+
+def learner(name: str, loaded: data.Dataset, batch_size: int, seed: int, more: list[Callback]) -> Learner:
+    """Return what trains a model: the classifier by its labels, the U-Net by the noise it is to find."""
+    torch.manual_seed(seed)
+    model = MODELS[name]()
+    loaders = data.in_memory(loaded, batch_size, valid_batch_size=500, seed=seed, transform=padded)
+    if name == "classifier":
+        callbacks, loss, rate = [Metrics(accuracy=Accuracy())], nn.CrossEntropyLoss(label_smoothing=0.1), 8e-3
+    else:
+        noised = Noised(SCHEDULE, PREDICTION, null=CLASSES)
+        callbacks = [noised, WeightedLoss(min_snr(SCHEDULE, PREDICTION)), EMA(0.999), ClipGradients(1.0)]
+        loss, rate = F.mse_loss, 2e-3
+    callbacks += [Scheduled(lr=one_cycle(0.1)), StopAtNaN(), *more]
+    return Learner(model, loaders, loss, partial(torch.optim.AdamW, lr=rate, weight_decay=0.01), callbacks)
+
+
+class Told(Callback):
+    """Tell how far a fit is: every `every` batches, and after each epoch."""
+
+    whole_fit, order = True, 95
+
+    def __init__(self, say: Callable[[str], None], every: int = 50) -> None:
+        self.say, self.every, self.began = say, every, time.monotonic()
+
+    def after_batch(self, learn: Learner) -> None:
+        if learn.training and learn.batch_index % self.every == 0:
+            spent = time.monotonic() - self.began
+            loss = learn.loss_value.item()
+            self.say(f"epoch {learn.epoch + 1}, batch {learn.batch_index + 1}: loss {loss:.4f}, {spent:.0f} s")
+
+    def after_epoch(self, learn: Learner) -> None:
+        told = ", ".join(f"{key} {value:.4f}" for key, value in learn.log.items())
+        self.say(f"epoch {learn.epoch + 1} of {learn.epochs}: {told}")
+
+
+def train(
+    name: str,
+    *,
+    epochs: int,
+    batch_size: int = 128,
+    seed: int = 0,
+    start: bool = False,
+    runs: Path = RUNS,
+    manifest: Path = data.MANIFEST,
+    say: Callable[[str], None] = print,
+) -> Path:
+    """Train a model on Fashion-MNIST and ship its weights; a run that was cut off goes on after its last whole epoch.
+
+    With `start` it begins from the weights that ship. Raises ValueError for a stand-in: what ships learnt from the
+    real pictures.
+    """
+    loaded = data.load("fashion_mnist")
+    if loaded.source.kind == "stand-in":
+        raise ValueError(f"the real pictures are needed, got a {loaded.source}: set LIB_DATA to their folder")
+    kept = runs / f"{name}-{seed}-{epochs}x{batch_size}.pt"
+    say(f"{name}: {epochs} epochs, seed {seed}; goes on from {kept}" if kept.exists() else f"{name}: {epochs} epochs")
+    learn = learner(name, loaded, batch_size, seed, [Told(say), Checkpoint(kept)])
+    if start:
+        weights.restore(f"models/fashion/{name}.safetensors", learn.model, f"{COMMAND} {name}", manifest=manifest)
+    began = time.monotonic()
+    learn.fit(epochs)
+    story: dict[str, Any] = {
+        "made_by": f"{COMMAND} {name} --epochs {epochs} --batch-size {batch_size} --seed {seed}",
+        "data": f"{loaded.source.name}, sha256 {loaded.source.sha256}",
+        "steps": epochs * len(learn.data.train),
+        "parameters": sum(p.numel() for p in learn.model.parameters()),
+        "machine": measure.machine(),
+        "seconds": round(time.monotonic() - began),
+        **{key: round(float(value), 5) for key, value in learn.log.items() if key.startswith("valid")},
+    }
+    path = weights.ship(f"models/fashion/{name}.safetensors", learn.model, story, manifest=manifest)
+    say(f"wrote {path.name}: {path.stat().st_size / 2**20:.2f} MiB")
+    return path
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return its exit status."""
+    parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__)
+    parser.add_argument("model", choices=MODELS)
+    parser.add_argument("--epochs", type=int, help="default: " + ", ".join(f"{k} {v}" for k, v in EPOCHS.items()))
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--from-shipped", action="store_true", help="begin with the weights that ship")
+    given = parser.parse_args(arguments)
+    try:
+        train(
+            given.model,
+            epochs=EPOCHS[given.model] if given.epochs is None else given.epochs,
+            batch_size=given.batch_size,
+            seed=given.seed,
+            start=given.from_shipped,
+            say=partial(print, flush=True),
+        )
+    except ValueError as error:
+        print(f"{COMMAND}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,113 @@
+"""The training command, on a few drawn pictures that pass for the real ones, and with small models."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from lib import data
+from lib.diffusion import train as command
+from lib.diffusion.train import features, learner, padded, train
+from lib.nn.resnet import ResNet
+from lib.nn.unet import UNet
+
+
+@pytest.fixture
+def small(monkeypatch, tmp_path):
+    """Small models on a few glyphs; returns what `train` takes to stay in a folder of its own."""
+    glyphs = data.load("glyphs", sizes=(96, 40))
+    real = dataclasses.replace(glyphs, source=data.Source("fashion_mnist", "local", "LIB_DATA", "abc"))
+    monkeypatch.setattr(command.data, "load", lambda _: real)
+    made = {
+        "classifier": lambda: ResNet((8, 16), stem=4),
+        "unet": lambda: UNet(1, (8, 8), classes=10, attention=(False, True)),
+    }
+    monkeypatch.setattr(command, "MODELS", made)
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text('{"files": {}}')
+    return {"runs": tmp_path / "runs", "manifest": manifest, "batch_size": 32, "say": lambda _: None}
+
+
+def shipped(options, name):
+    path = options["manifest"].parent / f"models/fashion/{name}.safetensors"
+    return path.read_bytes(), json.loads(options["manifest"].read_text())["files"][f"models/fashion/{name}.safetensors"]
+
+
+@pytest.mark.parametrize("name", ["classifier", "unet"])
+def test_a_run_ships_weights_and_their_story(name, small):
+    train(name, epochs=2, **small)
+    _, story = shipped(small, name)
+    assert story["steps"] == 6
+    assert story["data"] == "fashion_mnist, sha256 abc"
+    assert story["made_by"] == f"python -m lib.diffusion.train {name} --epochs 2 --batch-size 32 --seed 0"
+    assert {"machine", "seconds", "parameters", "valid_loss"} <= story.keys()
+
+
+@pytest.mark.parametrize("name", ["classifier", "unet"])
+def test_a_run_that_was_cut_off_ends_as_the_whole_one(name, small, tmp_path):
+    train(name, epochs=3, **small)
+    whole = shipped(small, name)[0]
+
+    def cut(message):
+        if message.startswith("epoch 2 of"):
+            raise KeyboardInterrupt
+
+    again = {**small, "runs": tmp_path / "again"}
+    with pytest.raises(KeyboardInterrupt):
+        train(name, epochs=3, **{**again, "say": cut})
+    said = []
+    train(name, epochs=3, **{**again, "say": said.append})
+    assert any("goes on from" in line for line in said)
+    assert shipped(small, name)[0] == whole
+
+
+def test_a_run_may_begin_with_what_ships(small, tmp_path):
+    with pytest.raises(
+        ValueError, match=r"no weights from models/fashion/unet.*\n.*python -m lib.diffusion.train unet"
+    ):
+        train("unet", epochs=1, start=True, **small)
+    train("unet", epochs=2, **small)
+    before = shipped(small, "unet")[0]
+    train("unet", epochs=1, start=True, **{**small, "runs": tmp_path / "more"})
+    assert shipped(small, "unet")[0] != before
+
+
+def test_a_stand_in_is_refused(small, monkeypatch, capsys):
+    stand_in = dataclasses.replace(command.data.load(""), source=data.Source("glyphs", "stand-in", "drawn", "abc"))
+    monkeypatch.setattr(command.data, "load", lambda _: stand_in)
+    with pytest.raises(ValueError, match="the real pictures are needed, got a stand-in"):
+        train("unet", epochs=1, **small)
+    assert command.main(["unet"]) == 2
+    assert "set LIB_DATA" in capsys.readouterr().err
+
+
+def test_pictures_are_padded_with_black():
+    found = padded(torch.ones(2, 1, 28, 28))
+    assert found.shape == (2, 1, 32, 32)
+    assert (found[:, :, 2:-2, 2:-2] == 1).all()
+    assert found.sum() == 2 * (28 * 28 - (32 * 32 - 28 * 28))
+    with pytest.raises(ValueError, match=r"\[n, 1, 28, 28\], got \[2, 1, 32, 32\]"):
+        padded(found)
+
+
+def test_features_are_what_the_head_sees():
+    torch.manual_seed(0)
+    net = ResNet((8, 16), stem=4).eval()
+    x = torch.randn(7, 1, 32, 32)
+    found = features(net, x, batch_size=3)
+    assert found.shape == (7, 16)
+    torch.testing.assert_close(net.head(found), net(x))
+
+
+def test_the_models_that_ship_fit_into_four_megabytes():
+    sizes = {name: sum(p.numel() for p in make().parameters()) for name, make in command.MODELS.items()}
+    assert 2 * sum(sizes.values()) < 4 * 2**20, sizes  # at two bytes a weight
+
+
+@pytest.mark.parametrize("name", ["classifier", "unet"])
+def test_a_learner_learns(name, small):
+    learn = learner(name, command.data.load(""), 16, 0, [])
+    before = learn.evaluate()["loss"]
+    learn.fit(4)
+    assert learn.evaluate()["loss"] < before
