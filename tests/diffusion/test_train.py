@@ -111,3 +111,12 @@ def test_a_learner_learns(name, small):
     before = learn.evaluate()["loss"]
     learn.fit(4)
     assert learn.evaluate()["loss"] < before
+
+
+def test_the_classifier_that_ships_can_be_loaded_and_tells_pictures_apart():
+    net = command.load("classifier")
+    assert not net.training
+    pictures = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    found = features(net, padded(pictures))
+    assert found.shape == (4, 96)
+    assert torch.pdist(found).min() > 0
