@@ -6,11 +6,10 @@ import argparse
 import difflib
 import importlib
 import json
-import os
 import sys
-import tempfile
 from pathlib import Path
 
+from lib import files
 from lib.measure import Record
 
 BENCHES = {
@@ -58,17 +57,7 @@ def say(line: str) -> None:
 
 def save(records: list[Record], path: Path) -> Path:
     """Write the records as JSON, wholly or not at all, and return the path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps([record.as_dict() for record in records], indent=1) + "\n"
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    files.replace(path, (json.dumps([record.as_dict() for record in records], indent=1) + "\n").encode())
     return path
 
 

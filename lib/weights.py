@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from lib import data
+from lib import data, files
 
 
 def ship(
@@ -28,8 +26,8 @@ def ship(
 ) -> Path:
     """Write a model's weights and buffers to `name` beside the manifest, floats as `dtype`, and list it there.
 
-    `made` tells how: data, steps, seed, machine, seconds. Both files are replaced whole, the manifest last, so a run
-    that is killed leaves weights that are not listed, never a listed file that is broken.
+    `made` tells how: data, steps, seed, machine, seconds. Both files are replaced whole, the manifest last: a run
+    that is killed between the two leaves weights that are not those listed, and `restore` refuses them.
     """
     state = {
         key: value.detach().to("cpu", dtype if value.is_floating_point() else value.dtype).contiguous()
@@ -37,12 +35,11 @@ def ship(
     }
     raw = save(state)
     path = manifest.parent / name
-    path.parent.mkdir(parents=True, exist_ok=True)
     listed = json.loads(manifest.read_text())
     listed["files"][name] = {"sha256": hashlib.sha256(raw).hexdigest(), "bytes": len(raw), **made}
     listed["files"] = dict(sorted(listed["files"].items()))
-    _replace(path, raw)
-    _replace(manifest, (json.dumps(listed, indent=2) + "\n").encode())
+    files.replace(path, raw)
+    files.replace(manifest, (json.dumps(listed, indent=2) + "\n").encode())
     return path
 
 
@@ -68,16 +65,3 @@ def _fits(state: Mapping[str, Tensor], model: nn.Module) -> None:
     wrong = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
     if wrong:
         raise ValueError(f"another model's: {wrong[0]} is {theirs.get(wrong[0])}, the model's {ours.get(wrong[0])}")
-
-
-def _replace(path: Path, raw: bytes) -> None:
-    """Write a file whole or not at all."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(raw)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

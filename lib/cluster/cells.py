@@ -35,7 +35,7 @@ def shift(data: Tensor, bandwidth: float, kernel: str, reach: float = 1.0) -> Sh
     """
     if not fits(data, reach * bandwidth):
         raise ValueError(f"cells are for up to {AXES} dimensions and 2^62 cells, got {list(data.shape)}")
-    table = _padded(data)
+    table = padded(data)
     side = reach * bandwidth / PER_REACH * WIDER
     low = table.min(0)
     counts = np.floor((table.max(0) - low) / side).astype(np.int64) + 1
@@ -49,7 +49,7 @@ def shift(data: Tensor, bandwidth: float, kernel: str, reach: float = 1.0) -> Sh
     threads = Threads()
 
     def step(points: Tensor) -> tuple[Tensor, Tensor]:
-        here = _padded(points)
+        here = padded(points)
         moved, weight = np.empty_like(here), np.empty(len(here))
         threads.over_rows(_step, len(here), here, *given, moved, weight)
         moved = torch.from_numpy(moved[:, AXES - data.shape[1] :])
@@ -58,7 +58,8 @@ def shift(data: Tensor, bandwidth: float, kernel: str, reach: float = 1.0) -> Sh
     return step
 
 
-def _padded(points: Tensor) -> np.ndarray:
+def padded(points: Tensor) -> np.ndarray:
+    """Return points [n, d] as [n, 3], with axes of zeros in front."""
     table = points.cpu().numpy()
     return np.concatenate([np.zeros((len(table), AXES - table.shape[1])), table], axis=1)
 

@@ -16,10 +16,11 @@ import torch
 from scipy.ndimage import correlate1d
 from torch import Tensor
 
+from lib.cluster.cells import AXES, padded
 from lib.cluster.full import Shift, reach
 from lib.cluster.threads import Threads
 
-AXES, ORDER = 3, 6
+ORDER = 6
 SPACING = (0.15, 0.15, 0.25)  # bandwidths between nodes, in 1, 2 and 3 dimensions: there nodes are dear
 MARGIN = ORDER // 2 + 1  # nodes around the data
 NODE = 72  # bytes at a node while the grid is made: the counts, four fields, and these once more side by side
@@ -44,14 +45,14 @@ def shift(data: Tensor, bandwidth: float, spacing: float | None = None) -> Shift
     low = np.zeros(AXES)
     low[AXES - d :] = data.amin(0).cpu().numpy()
     real = np.arange(AXES) >= AXES - d
-    table = (_padded(data) - low) / (spacing * bandwidth) + MARGIN * real
+    table = (padded(data) - low) / (spacing * bandwidth) + MARGIN * real
     sizes = np.where(real, np.ceil(table.max(0)) + MARGIN + 1, 1).astype(np.int64)
     grid, width = np.zeros(sizes), np.where(real, ORDER, 1)
     _spread(table, width, grid)
     fields, threads = _convolved(grid, real, spacing, reach("gaussian", len(data))), Threads()
 
     def step(points: Tensor) -> tuple[Tensor, Tensor]:
-        here = (_padded(points) - low) / (spacing * bandwidth) + MARGIN * real
+        here = (padded(points) - low) / (spacing * bandwidth) + MARGIN * real
         read = np.empty((len(here), 1 + AXES))
         threads.over_rows(_read, len(here), here, width, fields, read)
         read = torch.from_numpy(read).to(points.device)
@@ -61,11 +62,6 @@ def shift(data: Tensor, bandwidth: float, spacing: float | None = None) -> Shift
         return moved, weight.clamp(min=0)
 
     return step
-
-
-def _padded(points: Tensor) -> np.ndarray:
-    table = points.cpu().numpy()
-    return np.concatenate([np.zeros((len(table), AXES - table.shape[1])), table], axis=1)
 
 
 def _convolved(grid: np.ndarray, real: np.ndarray, spacing: float, far: float) -> np.ndarray:

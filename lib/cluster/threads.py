@@ -1,6 +1,6 @@
 """The rows of a table shared out among threads, for numba kernels that let go of the interpreter's lock.
 
-numba's own `parallel=True` is as fast, and takes two or three times as long to compile.
+numba's own `parallel=True` is as fast for many rows, and takes two or three times as long to compile.
 """
 
 from __future__ import annotations

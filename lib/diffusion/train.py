@@ -98,11 +98,21 @@ class Told(Callback):
     def __init__(self, say: Callable[[str], None], every: int = 50) -> None:
         self.say, self.every, self.began = say, every, time.monotonic()
 
+    @property
+    def seconds(self) -> float:
+        """How long the fit has taken, with what it took before it was cut off."""
+        return time.monotonic() - self.began
+
+    def state_dict(self) -> dict[str, float]:
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        self.began = time.monotonic() - state["seconds"]
+
     def after_batch(self, learn: Learner) -> None:
         if learn.training and learn.batch_index % self.every == 0:
-            spent = time.monotonic() - self.began
             loss = learn.loss_value.item()
-            self.say(f"epoch {learn.epoch + 1}, batch {learn.batch_index + 1}: loss {loss:.4f}, {spent:.0f} s")
+            self.say(f"epoch {learn.epoch + 1}, batch {learn.batch_index + 1}: loss {loss:.4f}, {self.seconds:.0f} s")
 
     def after_epoch(self, learn: Learner) -> None:
         told = ", ".join(f"{key} {value:.4f}" for key, value in learn.log.items())
@@ -128,23 +138,25 @@ def train(
     loaded = data.load("fashion_mnist")
     if loaded.source.kind == "stand-in":
         raise ValueError(f"the real pictures are needed, got a {loaded.source}: set LIB_DATA to their folder")
-    kept = runs / f"{name}-{seed}-{epochs}x{batch_size}.pt"
+    kept = runs / f"{name}-{seed}-{epochs}x{batch_size}{'-from-shipped' if start else ''}.pt"
     say(f"{name}: {epochs} epochs, seed {seed}; goes on from {kept}" if kept.exists() else f"{name}: {epochs} epochs")
-    learn = learner(name, loaded, batch_size, seed, [Told(say), Checkpoint(kept)])
+    told = Told(say)
+    learn = learner(name, loaded, batch_size, seed, [told, Checkpoint(kept)])
     if start:
         weights.restore(f"models/fashion/{name}.safetensors", learn.model, f"{COMMAND} {name}", manifest=manifest)
-    began = time.monotonic()
     learn.fit(epochs)
     story: dict[str, Any] = {
-        "made_by": f"{COMMAND} {name} --epochs {epochs} --batch-size {batch_size} --seed {seed}",
+        "made_by": f"{COMMAND} {name} --epochs {epochs} --batch-size {batch_size} --seed {seed}"
+        + " --from-shipped" * start,
         "data": f"{loaded.source.name}, sha256 {loaded.source.sha256}",
         "steps": epochs * len(learn.data.train),
         "parameters": sum(p.numel() for p in learn.model.parameters()),
         "machine": measure.machine(),
-        "seconds": round(time.monotonic() - began),
+        "seconds": round(told.seconds),
         **{key: round(float(value), 5) for key, value in learn.log.items() if key.startswith("valid")},
     }
     path = weights.ship(f"models/fashion/{name}.safetensors", learn.model, story, manifest=manifest)
+    kept.unlink()  # found again, it would end the next run before it began
     say(f"wrote {path.name}: {path.stat().st_size / 2**20:.2f} MiB")
     return path
 

@@ -62,15 +62,33 @@ def test_a_run_that_was_cut_off_ends_as_the_whole_one(name, small, tmp_path):
     assert shipped(small, name)[0] == whole
 
 
-def test_a_run_may_begin_with_what_ships(small, tmp_path):
+def test_a_run_may_begin_with_what_ships(small):
     with pytest.raises(
         ValueError, match=r"no weights from models/fashion/unet.*\n.*python -m lib.diffusion.train unet"
     ):
         train("unet", epochs=1, start=True, **small)
     train("unet", epochs=2, **small)
     before = shipped(small, "unet")[0]
-    train("unet", epochs=1, start=True, **{**small, "runs": tmp_path / "more"})
-    assert shipped(small, "unet")[0] != before
+    train("unet", epochs=2, start=True, **small)
+    after, story = shipped(small, "unet")
+    assert after != before
+    assert story["made_by"].endswith("--from-shipped")
+
+
+def test_a_run_that_ended_is_not_taken_up_again(small):
+    train("classifier", epochs=2, **small)
+    first = shipped(small, "classifier")
+    train("classifier", epochs=2, **small)
+    again = shipped(small, "classifier")
+    assert again[0] == first[0]
+    assert again[1]["valid_loss"] == first[1]["valid_loss"]
+    assert not list(small["runs"].iterdir())
+
+
+def test_the_time_before_a_cut_counts():
+    told = command.Told(print)
+    told.load_state_dict({"seconds": 500.0})
+    assert 500 <= told.state_dict()["seconds"] < 560
 
 
 def test_a_stand_in_is_refused(small, monkeypatch, capsys):
