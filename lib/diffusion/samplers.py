@@ -19,6 +19,7 @@ from torch import Tensor
 
 from lib.diffusion.denoise import Denoise
 from lib.diffusion.schedule import Level, Schedule
+from lib.names import known
 
 Watch = Callable[[int, float, Tensor, Tensor], None]
 Advance = Callable[[Tensor, Tensor, Tensor, Level, Level], Tensor]  # x, x0, noise, from where, to where -> x
@@ -184,6 +185,34 @@ def sample_dpm_solver(
         return shrunk * x + (then.signal - shrunk * now.signal) * guess
 
     return _walk(denoise, x, schedule, steps, advance, watch)
+
+
+SAMPLERS: dict[str, Callable[..., Tensor]] = {
+    "ddpm": sample_ddpm,
+    "ddim": sample_ddim,
+    "euler": sample_euler,
+    "euler-ancestral": sample_euler_ancestral,
+    "heun": sample_heun,
+    "lms": sample_lms,
+    "dpm-solver": sample_dpm_solver,
+}
+DRAWING = ("ddpm", "euler-ancestral")  # noise on the way, too
+
+
+def sample(
+    name: str,
+    denoise: Denoise,
+    x: Tensor,
+    schedule: Schedule,
+    steps: int | Tensor,
+    generators: Generators,
+    *,
+    watch: Watch | None = None,
+) -> Tensor:
+    """Sample with a sampler of `SAMPLERS`, by name; raises ValueError, with the nearest, for an unknown one."""
+    known("sampler", name, SAMPLERS)
+    given = (generators,) if name in DRAWING else ()
+    return SAMPLERS[name](denoise, x, schedule, steps, *given, watch=watch)
 
 
 def normal(like: Tensor, generators: Generators) -> Tensor:

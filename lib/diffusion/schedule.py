@@ -13,9 +13,7 @@ from lib.names import known
 
 KINDS = ("linear", "scaled_linear", "cosine")
 SPACINGS = ("leading", "linspace", "trailing")
-LARGEST_BETA = (
-    0.999  # of the cosine schedule, which would end in a division by 0 (Nichol and Dhariwal 2021, section 3.2)
-)
+LARGEST_BETA = 0.999  # of "cosine", which would end in a division by 0 (Nichol and Dhariwal 2021, section 3.2)
 
 
 class Level(NamedTuple):
@@ -140,10 +138,17 @@ class Schedule:
             raise ValueError(f"offset {offset} leads beyond the last time {len(self) - 1}")
         return times
 
-    def karras(self, steps: int, rho: float = 7.0) -> Tensor:
-        """Return `steps` times, falling, whose sigmas are dense where small (Karras et al. 2022, equation 5)."""
+    def karras(self, steps: int, rho: float = 7.0, highest: float | None = None) -> Tensor:
+        """Return `steps` times, falling, whose sigmas are dense where small (Karras et al. 2022, equation 5).
+
+        They begin with the last time, or where sigma is `highest` (80 in the paper): the cosine schedule ends so near
+        to pure noise that half of the steps would be spent there.
+        """
         self._within(steps)
-        low, high = (self.sigmas[i].item() ** (1 / rho) for i in (0, -1))
+        first, last = self.sigmas[0].item(), self.sigmas[-1].item()
+        if highest is not None and not first < highest <= last:
+            raise ValueError(f"highest must be above {first:.4g} and at most {last:.4g}, got {highest}")
+        low, high = first ** (1 / rho), (last if highest is None else highest) ** (1 / rho)
         return self.times_of(torch.linspace(high, low, steps, dtype=torch.float64) ** rho)
 
     def times_of(self, sigmas: Tensor) -> Tensor:

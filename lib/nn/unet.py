@@ -76,7 +76,8 @@ class UNet(nn.Module):
 
     On the way down each level has `blocks` residual blocks and halves the sides, on the way up one block more, which
     also gets what the block of the same size left on the way down. `attention` says which levels attend. With `classes`
-    there are so many labels, and one more, `null`, that stands for none.
+    there are so many labels, and one more, `null`, that stands for none. With `patch` it sees squares of so many pixels
+    a side as one pixel of more channels, which makes all levels cheaper (Hoogeboom et al. 2023, section 3.3).
     """
 
     def __init__(
@@ -87,15 +88,16 @@ class UNet(nn.Module):
         blocks: int = 1,
         attention: Sequence[bool] = (False, False, True),
         classes: int | None = None,
+        patch: int = 1,
     ) -> None:
         super().__init__()
         if len(attention) != len(channels) or not channels:
             raise ValueError(f"one answer a level is needed, got attention {attention} for channels {channels}")
-        self.c_in, self.channels, self.null = c_in, tuple(channels), classes
+        self.c_in, self.channels, self.null, self.patch = c_in, tuple(channels), classes, patch
         width = 4 * channels[0]
         self.time = nn.Sequential(nn.Linear(channels[0], width), nn.SiLU(), nn.Linear(width, width))
         self.label = None if classes is None else nn.Embedding(classes + 1, width)
-        self.first = nn.Conv2d(c_in, channels[0], 3, padding=1)
+        self.first = nn.Conv2d(c_in * patch**2, channels[0], 3, padding=1)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         left, c = [channels[0]], channels[0]
         for level, (c_out, attends) in enumerate(zip(channels, attention, strict=True)):
@@ -113,14 +115,16 @@ class UNet(nn.Module):
                 c = c_out
             if level:
                 self.up.append(nn.Sequential(nn.Upsample(scale_factor=2.0), nn.Conv2d(c, c, 3, padding=1)))
-        self.last = nn.Sequential(nn.GroupNorm(math.gcd(8, c), c), nn.SiLU(), nn.Conv2d(c, c_in, 3, padding=1))
+        self.last = nn.Sequential(
+            nn.GroupNorm(math.gcd(8, c), c), nn.SiLU(), nn.Conv2d(c, c_in * patch**2, 3, padding=1)
+        )
         nn.init.zeros_(self.last[-1].weight)
         nn.init.zeros_(self.last[-1].bias)
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
         """Return what is predicted; raises ValueError for sides that cannot be halved, and labels out of range."""
         told = F.silu(self._told(x, t, label))
-        x = self.first(x)
+        x = self.first(F.pixel_unshuffle(x, self.patch))
         left = [x]
         for part in self.down:
             x = part(x, told) if isinstance(part, _Level) else part(x)
@@ -128,10 +132,10 @@ class UNet(nn.Module):
         x = self.middle(x, told)
         for part in self.up:
             x = part(torch.cat([x, left.pop()], dim=1), told) if isinstance(part, _Level) else part(x)
-        return self.last(x)
+        return F.pixel_shuffle(self.last(x), self.patch)
 
     def _told(self, x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
-        whole = 2 ** (len(self.channels) - 1)
+        whole = self.patch * 2 ** (len(self.channels) - 1)
         if x.ndim != 4 or x.shape[1] != self.c_in or x.shape[2] % whole or x.shape[3] % whole:
             raise ValueError(f"x must be [n, {self.c_in}, h, w], h and w multiples of {whole}, got {list(x.shape)}")
         told = self.time(time_embedding(t, self.channels[0]).to(x.dtype))

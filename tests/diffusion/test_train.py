@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from lib import data
+from lib.diffusion import Schedule
 from lib.diffusion import train as command
 from lib.diffusion.train import features, learner, padded, train
 from lib.nn.resnet import ResNet
@@ -22,6 +23,7 @@ def small(monkeypatch, tmp_path):
     made = {
         "classifier": lambda: ResNet((8, 16), stem=4),
         "unet": lambda: UNet(1, (8, 8), classes=10, attention=(False, True)),
+        "plain": lambda: UNet(1, (8, 8), classes=10, attention=(False, True)),
     }
     monkeypatch.setattr(command, "MODELS", made)
     manifest = tmp_path / "manifest.json"
@@ -85,6 +87,23 @@ def test_a_run_that_ended_is_not_taken_up_again(small):
     assert not list(small["runs"].iterdir())
 
 
+def test_the_net_for_comparison_is_kept_apart_from_what_ships(small, monkeypatch, tmp_path):
+    monkeypatch.setattr(command, "RUNS", tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match="no weights from models/fashion/plain"):
+        command.load("plain")
+    path = train("plain", epochs=1, **{**small, "manifest": None})
+    assert path == tmp_path / "elsewhere/models/fashion/plain.safetensors"
+    assert not command.load("plain").training
+    assert command.listed("unet") == data.MANIFEST
+
+
+def test_the_two_regimes_differ_in_all_that_is_compared():
+    best, plain = command.REGIMES["unet"], command.REGIMES["plain"]
+    torch.testing.assert_close(plain.schedule.alpha_bar, Schedule.make("linear").alpha_bar)
+    assert (plain.prediction, plain.weighted, plain.ema) == ("noise", False, None)
+    assert (best.prediction, best.weighted, best.ema) == ("v", True, 0.999)
+
+
 def test_the_time_before_a_cut_counts():
     told = command.Told(print)
     told.load_state_dict({"seconds": 500.0})
@@ -120,10 +139,11 @@ def test_features_are_what_the_head_sees():
 
 def test_the_models_that_ship_fit_into_four_megabytes():
     sizes = {name: sum(p.numel() for p in make().parameters()) for name, make in command.MODELS.items()}
+    del sizes["plain"]  # which does not ship
     assert 2 * sum(sizes.values()) < 4 * 2**20, sizes  # at two bytes a weight
 
 
-@pytest.mark.parametrize("name", ["classifier", "unet"])
+@pytest.mark.parametrize("name", ["classifier", "unet", "plain"])
 def test_a_learner_learns(name, small):
     learn = learner(name, command.data.load(""), 16, 0, [])
     before = learn.evaluate()["loss"]

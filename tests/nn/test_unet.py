@@ -24,6 +24,19 @@ def test_what_comes_out_has_the_shape_of_what_goes_in(size, blocks):
     assert small(blocks=blocks)(x, torch.tensor([0, 500, 999])).shape == x.shape
 
 
+@pytest.mark.parametrize("patch", [2, 4])
+def test_patches_are_pixels_of_more_channels(patch):
+    net, x, t = small(patch=patch), torch.randn(3, 2, 16, 32), torch.tensor([0, 500, 999])
+    inner = small(c_in=2 * patch**2)
+    inner.load_state_dict(net.state_dict())
+    squares = x.reshape(3, 2, 16 // patch, patch, 32 // patch, patch).permute(0, 1, 3, 5, 2, 4)
+    expected = inner(squares.reshape(3, 2 * patch**2, 16 // patch, 32 // patch), t)
+    expected = expected.reshape(squares.shape).permute(0, 1, 4, 2, 5, 3).reshape(x.shape)
+    torch.testing.assert_close(net(x, t), expected)
+    with pytest.raises(ValueError, match=f"multiples of {4 * patch}, got"):
+        net(x[..., :-2], t)
+
+
 def test_a_new_net_predicts_nothing():
     assert (UNet(1, (8, 16), attention=(False, True))(torch.randn(2, 1, 8, 8), torch.zeros(2)) == 0).all()
 
