@@ -18,8 +18,10 @@ BENCHES = {
     "loaders": "bench.loaders",
     "fashion": "bench.fashion",
     "cluster": "bench.cluster",
+    "diffusion": "bench.diffusion",
+    "diffusion-full": "bench.diffusion_full",
 }
-LONG = ("fashion",)  # hours on two cores, resumable: measured only when named
+LONG = ("fashion", "diffusion-full")  # hours on two cores, resumable: measured only when named
 NAMES = f"one or more of: {', '.join(BENCHES)} (default: all but {', '.join(LONG)})"
 RESULTS = Path(__file__).parent / "results"
 

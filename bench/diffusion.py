@@ -1,0 +1,129 @@
+"""DDIM from the weights that ship, against the scheduler of diffusers with the same network: time and memory."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import diffusers
+import torch
+from torch import Tensor, nn
+
+from lib.diffusion.draw import draw
+from lib.diffusion.samplers import normal, seeded
+from lib.diffusion.train import CLASSES, REGIMES, load
+from lib.measure import Record, compare
+
+SEED, STEPS = 0, 50
+SCHEDULE, PREDICTION = REGIMES["unet"].schedule, REGIMES["unet"].prediction
+PEAK = """
+import sys
+from bench import diffusion
+getattr(diffusion, sys.argv[1])(diffusion.load("unet"), 64)
+print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
+
+
+def labels(count: int) -> Tensor:
+    """Return `count` labels, each class in turn."""
+    return torch.arange(count) % CLASSES
+
+
+def ours(net: nn.Module, count: int, steps: int = STEPS) -> Tensor:
+    """Return pictures [count, 1, 32, 32] drawn with the library."""
+    return draw(net, SCHEDULE, PREDICTION, labels(count), steps=steps, seed=SEED)
+
+
+def theirs(net: nn.Module, count: int, steps: int = STEPS) -> Tensor:
+    """Return the same pictures, drawn with diffusers as its documentation has it."""
+    scheduler = diffusers.DDIMScheduler(
+        beta_schedule="squaredcos_cap_v2",
+        prediction_type="v_prediction",
+        timestep_spacing="trailing",
+        clip_sample=True,
+        set_alpha_to_one=True,
+    )
+    scheduler.set_timesteps(steps)
+    given, x = labels(count), normal(torch.empty(count, 1, 32, 32), seeded(SEED, count))
+    with torch.no_grad():
+        for t in scheduler.timesteps:
+            predicted = net(x, t.float().expand(count), given)
+            x = scheduler.step(predicted, t, x, use_clipped_model_output=True).prev_sample
+    return x
+
+
+def records(say: Callable[[str], None]) -> Iterator[Record]:
+    """Measure time and memory of both sides, and how long 64 pictures in 25 steps take."""
+    net = load("unet")
+    say("measuring diffusion/ddim-50, 25 pairs, and ours against ours")
+    yield _time(net)
+    say("measuring diffusion/ddim-50/memory")
+    yield _memory()
+    say("measuring diffusion/64-in-25")
+    yield _seconds(net)
+
+
+def _time(net: nn.Module, count: int = 16, pairs: int = 25) -> Record:
+    apart = (ours(net, count) - theirs(net, count)).abs().max().item()
+    timing = compare(lambda: ours(net, count), lambda: theirs(net, count), pairs=pairs, warmup=1)
+    noise = compare(lambda: ours(net, count), lambda: ours(net, count), pairs=pairs, warmup=1)
+    return Record(
+        "diffusion/ddim-50",
+        timing.ratio,
+        "time ratio",
+        peer="diffusers",
+        ours=timing.ours,
+        theirs=timing.theirs,
+        low=timing.low,
+        high=timing.high,
+        same=apart < 1e-3,
+        target="<= 1.03",
+        n=timing.n,
+        seed=SEED,
+        note=f"{count} pictures in {STEPS} steps, the same U-Net and noise; the pictures differ by at most {apart:.0e} "
+        f"(range -1 to 1); ours against ours in the same way {noise.ratio:.3f} ({noise.low:.3f} to {noise.high:.3f})",
+    )
+
+
+def _memory(repeats: int = 3) -> Record:
+    """Measure the peaks of processes of their own (Linux counts it in KiB), each with both libraries imported."""
+
+    def peak(side: str) -> float:
+        command = [sys.executable, "-c", PEAK, side]
+        return statistics.median(int(subprocess.check_output(command, text=True)) for _ in range(repeats)) / 2**10
+
+    mine, other = peak("ours"), peak("theirs")
+    return Record(
+        "diffusion/ddim-50/memory",
+        mine / other,
+        "memory ratio",
+        peer="diffusers",
+        ours=mine,
+        theirs=other,
+        target="<= 1.03",
+        n=repeats,
+        seed=SEED,
+        note=f"peak of a process that draws 64 pictures in {STEPS} steps, both libraries imported in each",
+    )
+
+
+def _seconds(net: nn.Module, count: int = 64, steps: int = 25, repeats: int = 3) -> Record:
+    taken = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        ours(net, count, steps)
+        taken.append(time.perf_counter() - start)
+    return Record(
+        "diffusion/64-in-25",
+        statistics.median(taken),
+        "s",
+        low=min(taken),
+        high=max(taken),
+        target="<= 20",
+        n=repeats,
+        seed=SEED,
+        note=f"{count} pictures of 32 x 32 in {steps} steps of DDIM; median, shortest and longest",
+    )
