@@ -45,14 +45,14 @@ def draw(
         part = None if labels is None else labels[start : start + n].to(device)
         generators = seeded(seed, n, first + start)
         x = normal(torch.empty(n, *shape, device=device), generators)
-        denoise = told(model, schedule, prediction, part, guidance)
+        denoise = conditional(model, schedule, prediction, part, guidance)
         denoise = clipped(denoise, schedule) if clip else denoise
         with torch.no_grad():
             done.append(sample(sampler, denoise, x, schedule, steps, generators, watch=watch))
     return torch.cat(done)
 
 
-def told(
+def conditional(
     model: Callable[..., Tensor], schedule: Schedule, prediction: str, labels: Tensor | None, guidance: float = 1.0
 ) -> Denoise:
     """Return the denoiser of a class-conditional network for labels [n], or for no class.
@@ -63,5 +63,5 @@ def told(
     unconditional = denoiser(model, schedule, prediction)
     if labels is None or guidance == 0:
         return unconditional
-    conditional = denoiser(model, schedule, prediction, labels)
-    return conditional if guidance == 1 else guided(conditional, unconditional, guidance)
+    of_class = denoiser(model, schedule, prediction, labels)
+    return of_class if guidance == 1 else guided(of_class, unconditional, guidance)

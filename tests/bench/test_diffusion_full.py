@@ -112,7 +112,7 @@ def test_all_records_are_made_and_the_best_of_few_calls_is_drawn_anew(judge, mon
     monkeypatch.setattr(full.Judge, "floor", lambda *_: [0.1, 0.3])
     found = {record.name: record for record in full.records(lambda _: None, tmp_path)}
     assert all(isinstance(record, Record) for record in found.values())
-    wanted = ("plain", "ddpm", "ddim-50", "best-10", "ddim/5-calls", "heun/49-calls")
+    wanted = ("plain", "plain-clipped", "ddpm", "ddim-50", "best-10", "ddim/5-calls", "heun/49-calls")
     assert {f"diffusion/excess-fid/{name}" for name in wanted} < found.keys()
     best = found["diffusion/excess-fid/best-10"]
     assert best.note.startswith("heun, 5 Karras's steps from sigma 80, 2,048 pictures, 9 calls each")
@@ -124,6 +124,9 @@ def test_all_records_are_made_and_the_best_of_few_calls_is_drawn_anew(judge, mon
     half = float(ddpm.target.removeprefix("<= ").removesuffix(", half of plain"))
     assert half == pytest.approx(found["diffusion/excess-fid/plain"].value / 2, rel=0.01)
     assert found["diffusion/class-read"].unit == "%"
+    assert "% of the training images are" in found["diffusion/class-read"].note
+    assert "not clipped" in found["diffusion/excess-fid/plain"].note
+    assert "not clipped" not in found["diffusion/excess-fid/plain-clipped"].note
     assert found["diffusion/class-read"].value == max(
         found[f"diffusion/guidance/{scale:g}/class-read"].value for scale in full.GUIDANCE
     )

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lib.diffusion import Schedule, clipped, denoiser, guided, samplers
-from lib.diffusion.draw import draw, told
+from lib.diffusion.draw import conditional, draw
 from lib.diffusion.samplers import SAMPLERS, normal, sample, seeded
 from lib.nn.unet import UNet
 from tests.diffusion.models import exact, start
@@ -71,7 +71,7 @@ def test_guidance_of_0_and_1_asks_the_network_once(net):
         return net(*given)
 
     def at(labels, guidance):
-        return told(counted, COSINE, "v", labels, guidance)(x, t)[0]
+        return conditional(counted, COSINE, "v", labels, guidance)(x, t)[0]
 
     free = at(labels, 0)
     assert calls == [2]
