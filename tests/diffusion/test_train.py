@@ -9,6 +9,7 @@ import torch
 from lib import data
 from lib.diffusion import Schedule
 from lib.diffusion import train as command
+from lib.diffusion.draw import draw
 from lib.diffusion.train import features, learner, padded, train
 from lib.nn.resnet import ResNet
 from lib.nn.unet import UNet
@@ -158,3 +159,10 @@ def test_the_classifier_that_ships_can_be_loaded_and_tells_pictures_apart():
     found = features(net, padded(pictures))
     assert found.shape == (4, 96)
     assert torch.pdist(found).min() > 0
+
+
+def test_the_unet_that_ships_takes_noise_away_and_knows_the_classes():
+    net, schedule = command.load("unet"), command.REGIMES["unet"].schedule
+    drawn = draw(net, schedule, "v", torch.tensor([1, 8, 9]), sampler="dpm-solver", steps=6, guidance=2.0)
+    with torch.no_grad():
+        assert command.load("classifier")(drawn).argmax(1).tolist() == [1, 8, 9]
