@@ -98,8 +98,10 @@ class Schedule:
         if t.numel() and not (t.min() >= 0 and t.max() <= len(self) - 1):
             raise ValueError(f"times are from 0 to {len(self) - 1}, got {t.min():g} to {t.max():g}")
         low = t.floor().long()
-        high, share = t.ceil().long(), t - low
-        log_sigma = self.sigmas.log()
+        share = t - low
+        if not share.any():  # as in training and most sampling
+            return self.alpha_bar[low]
+        log_sigma, high = self.sigmas.log(), t.ceil().long()
         between = log_sigma[low] + share * (log_sigma[high] - log_sigma[low])
         return torch.where(share == 0, self.alpha_bar[low], 1 / (1 + (2 * between).exp()))
 
