@@ -47,6 +47,8 @@ def test_an_interrupted_drawing_goes_on_and_ends_as_the_whole_one(judge, tmp_pat
 
     with pytest.raises(KeyboardInterrupt):
         full.drawn(SMALL, judge, cut, tmp_path / "parts")
+    (folder,) = (tmp_path / "parts").iterdir()
+    next(folder.iterdir()).unlink()
     parts = full.drawn(SMALL, judge, said.append, tmp_path / "parts")
     assert len(said) == 1
     assert torch.equal(parts, whole)
