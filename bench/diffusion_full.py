@@ -196,7 +196,8 @@ def variety(features: Tensor, labels: Tensor) -> float:
 def drawn(drawing: Drawing, judge: Judge, say: Say, runs: Path = RUNS) -> Tensor:
     """Draw, batch by batch, and return the classifier's features [count, 96]; batches that are kept are read.
 
-    On a CPU as many batches are drawn side by side as torch takes threads, each on one: twice as fast as one batch on all.
+    On a CPU as many batches are drawn side by side as torch takes threads, each on one: twice as fast as one after the
+    other on all.
     """
     folder = runs / f"diffusion-{digest(drawing)}"
     folder.mkdir(parents=True, exist_ok=True)
