@@ -57,8 +57,8 @@ def conditional(
 ) -> Denoise:
     """Return the denoiser of a class-conditional network for labels [n], or for no class.
 
-    `guidance` goes so far from the unconditional prediction to the conditional one (`guided`); but at 0 and 1 it takes
-    two calls of the network.
+    `guidance` goes so far from the unconditional prediction to the conditional one (`guided`). That takes two calls of
+    the network, and one where it is 0 or 1.
     """
     unconditional = denoiser(model, schedule, prediction)
     if labels is None or guidance == 0:
