@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ from lib.diffusion.scores import fid, kid
 from lib.measure import Record
 
 RUNS = Path(__file__).parent / "runs"
-BATCH = 128
+BATCH, BATCH_ON_GPU = 128, 1024
 Say = Callable[[str], None]
 
 
@@ -122,9 +123,9 @@ def records(say: Say, runs: Path = RUNS) -> Iterator[Record]:
     loaded = data.load("fashion_mnist")
     if loaded.source.kind == "stand-in":
         raise ValueError(f"diffusion-full needs the real images, got a {loaded.source}: set LIB_DATA to their folder")
-    manifest = train.listed("plain")
-    if "models/fashion/plain.safetensors" not in json.loads(manifest.read_text())["files"]:
-        train.train("plain", epochs=train.EPOCHS["plain"], say=say)
+    if not _entry("plain"):
+        as_long = {key: _entry("unet")[key] for key in ("epochs", "batch_size")}
+        train.train("plain", **as_long, say=say)
     judge = Judge(loaded)
     seen = partial(drawn, judge=judge, say=say, runs=runs)
     plain, within, ddpm = long(2048 if torch.cuda.is_available() else 512)
@@ -201,22 +202,24 @@ def drawn(drawing: Drawing, judge: Judge, say: Say, runs: Path = RUNS) -> Tensor
     """
     folder = runs / f"diffusion-{digest(drawing)}"
     folder.mkdir(parents=True, exist_ok=True)
-    kept = {first: folder / f"{first}.pt" for first in range(0, drawing.count, BATCH)}
-    missing = [first for first, path in kept.items() if not path.exists()]
+    before, gpu = torch.get_num_threads(), torch.cuda.is_available()
+    size = BATCH_ON_GPU if gpu else BATCH
+    batches = [(first, min(size, drawing.count - first)) for first in range(0, drawing.count, size)]
+    kept = {batch: folder / "{}-{}.pt".format(*batch) for batch in batches}
+    missing = [batch for batch, path in kept.items() if not path.exists()]
     net = train.load(drawing.model) if missing else None
 
-    def one(first: int) -> None:
-        images = pictures(net, drawing, first, min(BATCH, drawing.count - first))
-        part = kept[first].with_suffix(".part")
+    def one(batch: tuple[int, int]) -> None:
+        images = pictures(net, drawing, *batch)
+        part = kept[batch].with_suffix(".part")
         torch.save(train.features(judge.net, images), part)
-        part.replace(kept[first])
-        say(f"{drawing.model}, {drawing}: those from {first} on drawn")
+        part.replace(kept[batch])
+        say(f"{drawing.model}, {drawing}: those from {batch[0]} on drawn")
 
-    before, gpu = torch.get_num_threads(), torch.cuda.is_available()
     torch.set_num_threads(before if gpu else 1)
     try:
         with ThreadPoolExecutor(1 if gpu else before) as pool:
-            for job in [pool.submit(one, first) for first in missing]:
+            for job in [pool.submit(one, batch) for batch in missing]:
                 job.result()
     finally:
         torch.set_num_threads(before)
@@ -240,14 +243,17 @@ def pictures(net: nn.Module, drawing: Drawing, first: int, count: int) -> Tensor
         clip=drawing.clip,
         seed=drawing.seed,
         first=first,
+        batch_size=count,
     ).cpu()
 
 
 def digest(drawing: Drawing) -> str:
     """Return what tells one drawing from another: its settings but for the count, and the weights of both models."""
-    sums = [
-        json.loads(train.listed(name).read_text())["files"][f"models/fashion/{name}.safetensors"]["sha256"]
-        for name in (drawing.model, "classifier")
-    ]
+    sums = [_entry(name)["sha256"] for name in (drawing.model, "classifier")]
     values = {key: value for key, value in asdict(drawing).items() if key != "count"}
     return hashlib.sha256(json.dumps([values, sums], sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _entry(name: str) -> dict[str, Any]:
+    """Return what the manifest says of a model's weights; nothing where there are none."""
+    return json.loads(train.listed(name).read_text())["files"].get(f"models/fashion/{name}.safetensors", {})

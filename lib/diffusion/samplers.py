@@ -220,7 +220,7 @@ def normal(like: Tensor, generators: Generators) -> Tensor:
     if len(generators) != len(like):
         raise ValueError(f"one generator a sample is needed: got {len(generators)} for {len(like)} samples")
     drawn = [torch.randn(like.shape[1:], generator=g, device=g.device, dtype=like.dtype) for g in generators]
-    return torch.stack([sample.to(like.device) for sample in drawn]) if drawn else torch.empty_like(like)
+    return torch.stack(drawn).to(like.device) if drawn else torch.empty_like(like)
 
 
 def seeded(seed: int, count: int, first: int = 0) -> list[torch.Generator]:

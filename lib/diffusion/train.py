@@ -102,10 +102,11 @@ def features(net: ResNet, images: Tensor, batch_size: int = 500) -> Tensor:
 
 
 def learner(name: str, loaded: data.Dataset, batch_size: int, seed: int, more: list[Callback]) -> Learner:
-    """Return what trains a model: the classifier by its labels, the U-Net by the noise it is to find."""
+    """Return what trains a model, on a GPU if there is one: the classifier by labels, the U-Net by noise to find."""
     torch.manual_seed(seed)
-    model = MODELS[name]()
-    loaders = data.in_memory(loaded, batch_size, valid_batch_size=500, seed=seed, transform=padded)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = MODELS[name]().to(device)
+    loaders = data.in_memory(loaded, batch_size, valid_batch_size=500, seed=seed, device=device, transform=padded)
     if name == "classifier":
         callbacks, loss, rate = [Metrics(accuracy=Accuracy())], nn.CrossEntropyLoss(label_smoothing=0.1), 8e-3
     else:
@@ -180,6 +181,8 @@ def train(
         "made_by": f"{COMMAND} {name} --epochs {epochs} --batch-size {batch_size} --seed {seed}"
         + " --from-shipped" * start,
         "data": f"{loaded.source.name}, sha256 {loaded.source.sha256}",
+        "epochs": epochs,
+        "batch_size": batch_size,
         "steps": epochs * len(learn.data.train),
         "parameters": sum(p.numel() for p in learn.model.parameters()),
         "machine": measure.machine(),

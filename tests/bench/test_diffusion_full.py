@@ -36,6 +36,7 @@ def judge(monkeypatch, tmp_path):
 
     monkeypatch.setattr(train, "load", load)
     monkeypatch.setattr(full, "BATCH", 4)
+    monkeypatch.setattr(full, "BATCH_ON_GPU", 4)
     return full.Judge(real)
 
 
@@ -132,6 +133,21 @@ def test_all_records_are_made_and_the_best_of_few_calls_is_drawn_anew(judge, mon
     assert found["diffusion/class-read"].value == max(
         found[f"diffusion/guidance/{scale:g}/class-read"].value for scale in full.GUIDANCE
     )
+
+
+def test_what_is_compared_with_learns_as_long_as_what_ships(judge, monkeypatch):
+    listed = {"epochs": 3, "batch_size": 64, "sha256": "a"}
+    train.listed("plain").write_text(json.dumps({"files": {"models/fashion/unet.safetensors": listed}}))
+    asked = []
+
+    def train_it(name, **options):
+        asked.append((name, options["epochs"], options["batch_size"]))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "train", train_it)
+    with pytest.raises(KeyboardInterrupt):
+        next(full.records(lambda _: None))
+    assert asked == [("plain", 3, 64)]
 
 
 def test_the_stand_in_is_refused(judge, monkeypatch):
