@@ -59,11 +59,12 @@ class Drawing:
         return once if self.guidance in (0, 1) else 2 * once
 
 
-def long(count: int) -> tuple[Drawing, Drawing, Drawing]:
-    """Return those of a thousand steps: as a first DDPM is made, the same with its guesses clipped, and as ours is."""
+def long(count: int) -> tuple[Drawing, Drawing, Drawing, Drawing]:
+    """Return those of a thousand steps: as a first DDPM is made, its guesses clipped, with min-SNR, and what ships."""
     return (
         Drawing("plain", "ddpm", 1000, clip=False, count=count),
         Drawing("plain", "ddpm", 1000, count=count),
+        Drawing("min-snr", "ddpm", 1000, count=count),
         Drawing("unet", "ddpm", 1000, count=count),
     )
 
@@ -123,15 +124,19 @@ def records(say: Say, runs: Path = RUNS) -> Iterator[Record]:
     loaded = data.load("fashion_mnist")
     if loaded.source.kind == "stand-in":
         raise ValueError(f"diffusion-full needs the real images, got a {loaded.source}: set LIB_DATA to their folder")
-    if not _entry("plain"):
-        as_long = {key: _entry("unet")[key] for key in ("epochs", "batch_size")}
-        train.train("plain", **as_long, say=say)
+    as_long = {key: _entry("unet").get(key) for key in ("epochs", "batch_size")}
+    for name in ("plain", "min-snr"):
+        if not _entry(name):
+            train.train(name, **as_long, say=say)
     judge = Judge(loaded)
     seen = partial(drawn, judge=judge, say=say, runs=runs)
-    plain, within, ddpm = long(2048 if torch.cuda.is_available() else 512)
+    plain, within, weighed, ddpm = long(2048 if torch.cuda.is_available() else 512)
     most = judge.excess(seen(plain)) / 2
     yield excess("plain", plain, seen(plain), judge)
     yield excess("plain-clipped", within, seen(within), judge)
+    yield excess("min-snr", weighed, seen(weighed), judge)
+    fewer = replace(weighed, steps=50, count=1024, seed=1)
+    yield excess("min-snr-50", fewer, seen(fewer), judge)
     yield excess("ddpm", ddpm, seen(ddpm), judge, f"<= {most:.3g}, half of plain")
     ddim, above = Drawing(), judge.excess(seen(ddpm))
     yield excess("ddim-50", ddim, seen(ddim), judge, f"<= {1.25 * above:.3g}, 1.25 times ddpm")

@@ -17,8 +17,8 @@ class Noised(Callback):
     """Turn each batch (pictures, labels) into (noised pictures, times, what to predict) (Ho et al. 2020, algorithm 1).
 
     With `null` the labels go along, after the times, and a share `drop` of them becomes `null`, so that one network
-    learns to draw with and without a class (Ho and Salimans 2022, algorithm 1). In validation the same times and noise
-    are drawn each epoch.
+    learns to draw with and without a class (Ho and Salimans 2022, algorithm 1); a label may be a tensor, such as what
+    is known of a caption. In validation the same times and noise are drawn each epoch.
     """
 
     order = -40
@@ -28,7 +28,7 @@ class Noised(Callback):
         schedule: Schedule,
         prediction: str = "noise",
         *,
-        null: int | None = None,
+        null: int | Tensor | None = None,
         drop: float = 0.1,
         seed: int = 0,
     ) -> None:
@@ -53,7 +53,7 @@ class Noised(Callback):
         given = ()
         if self.null is not None:
             dropped = (torch.rand(n, generator=draw) < self.drop).to(images.device)
-            given = (torch.where(dropped, self.null, labels),)
+            given = (torch.where(dropped.reshape(-1, *[1] * (labels.ndim - 1)), self.null, labels),)
         learn.batch = (x, t.float(), *given, target(self.prediction, self.schedule, images, noise, t))
 
 

@@ -23,7 +23,7 @@ def judge(monkeypatch, tmp_path):
     glyphs = data.load("glyphs", sizes=(120, 60))
     real = dataclasses.replace(glyphs, source=data.Source("fashion_mnist", "local", "LIB_DATA", "abc"))
     monkeypatch.setattr(full.data, "load", lambda _: real)
-    names = ("classifier", "unet", "plain")
+    names = ("classifier", "unet", "plain", "min-snr")
     manifest = tmp_path / "manifest.json"
     manifest.write_text(json.dumps({"files": {f"models/fashion/{n}.safetensors": {"sha256": n} for n in names}}))
     monkeypatch.setattr(train, "listed", lambda _: manifest)
@@ -108,14 +108,15 @@ def test_all_records_are_made_and_the_best_of_few_calls_is_drawn_anew(judge, mon
     def drawn(drawing, judge, say, runs):
         """Features that are the worse the fewer the calls, and best with Heun's method."""
         asked.append(drawing)
-        off = {"plain": 4.0, "unet": 2.0}[drawing.model] - (drawing.sampler == "heun") + 5 / drawing.steps
+        off = {"plain": 4.0, "min-snr": 3.0, "unet": 2.0}[drawing.model] + 5 / drawing.steps
+        off -= drawing.sampler == "heun"
         return judge.test[torch.arange(drawing.count) % len(judge.test)] + off
 
     monkeypatch.setattr(full, "drawn", drawn)
     monkeypatch.setattr(full.Judge, "floor", lambda *_: [0.1, 0.3])
     found = {record.name: record for record in full.records(lambda _: None, tmp_path)}
     assert all(isinstance(record, Record) for record in found.values())
-    wanted = ("plain", "plain-clipped", "ddpm", "ddim-50", "best-10", "ddim/5-calls", "heun/49-calls")
+    wanted = ("plain", "plain-clipped", "min-snr", "min-snr-50", "ddpm", "ddim-50", "best-10", "ddim/5-calls", "heun/49-calls")
     assert {f"diffusion/excess-fid/{name}" for name in wanted} < found.keys()
     best = found["diffusion/excess-fid/best-10"]
     assert best.note.startswith("heun, 5 Karras's steps from sigma 80, 2,048 pictures, 9 calls each")
