@@ -1,0 +1,74 @@
+"""The folder that ships: what `StableDiffusionPipeline.from_pretrained` loads, each file listed with its sha256."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import StableDiffusionPipeline
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from lib import data, files
+from lib.diffusion.pocket import models
+from lib.diffusion.pocket.train import restore_text
+
+NAME = "models/pocket"
+LARGEST = 12 * 2**20  # bytes, of all files together
+
+
+def pipeline(trained: Path) -> StableDiffusionPipeline:
+    """Put the parts that a training left in a folder together, in single precision."""
+    tokens = models.tokenizer()
+    text, vae, unet = models.text_encoder(tokens), models.vae(), models.unet()
+    restore_text(text, trained / "text_encoder.safetensors")
+    vae.load_state_dict(load_file(trained / "vae.safetensors"))
+    unet.load_state_dict(load_file(trained / "unet.safetensors"))
+    with safe_open(trained / "unet.safetensors", "pt") as opened:
+        vae.register_to_config(scaling_factor=float(opened.metadata()["scaling_factor"]))
+    return StableDiffusionPipeline(
+        vae=vae.eval(),
+        text_encoder=text.eval(),
+        tokenizer=tokens,
+        unet=unet.eval(),
+        scheduler=models.scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def ship(trained: Path, made: dict[str, Any], card: str, *, manifest: Path = data.MANIFEST) -> Path:
+    """Write the folder in half precision beside the manifest and list its files; ValueError if it is too big."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        pipeline(trained).to(torch.float16).save_pretrained(folder, safe_serialization=True)
+        _single_precision(folder / "text_encoder" / "config.json")
+        (folder / "README.md").write_text(card)
+        written = {
+            path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+        }
+    total = sum(map(len, written.values()))
+    if total > LARGEST:
+        raise ValueError(f"the folder has {total / 2**20:.1f} MiB, at most {LARGEST / 2**20:.0f} may ship")
+    shutil.rmtree(manifest.parent / NAME, ignore_errors=True)
+    listed = json.loads(manifest.read_text())
+    listed["files"] = {name: entry for name, entry in listed["files"].items() if not name.startswith(NAME)}
+    for name, raw in written.items():
+        files.replace(manifest.parent / NAME / name, raw)
+        about = made if name.endswith(".safetensors") else {}
+        listed["files"][f"{NAME}/{name}"] = {"sha256": hashlib.sha256(raw).hexdigest(), "bytes": len(raw), **about}
+    listed["files"] = dict(sorted(listed["files"].items()))
+    files.replace(manifest, (json.dumps(listed, indent=2) + "\n").encode())
+    return manifest.parent / NAME
+
+
+def _single_precision(config: Path) -> None:
+    """Let transformers load the text encoder as diffusers does the others, in float32 unless another is asked for."""
+    values = json.loads(config.read_text())
+    config.write_text(json.dumps({**values, "dtype": "float32"}, indent=2) + "\n")
