@@ -116,7 +116,17 @@ def test_all_records_are_made_and_the_best_of_few_calls_is_drawn_anew(judge, mon
     monkeypatch.setattr(full.Judge, "floor", lambda *_: [0.1, 0.3])
     found = {record.name: record for record in full.records(lambda _: None, tmp_path)}
     assert all(isinstance(record, Record) for record in found.values())
-    wanted = ("plain", "plain-clipped", "min-snr", "min-snr-50", "ddpm", "ddim-50", "best-10", "ddim/5-calls", "heun/49-calls")
+    wanted = (
+        "plain",
+        "plain-clipped",
+        "min-snr",
+        "min-snr-50",
+        "ddpm",
+        "ddim-50",
+        "best-10",
+        "ddim/5-calls",
+        "heun/49-calls",
+    )
     assert {f"diffusion/excess-fid/{name}" for name in wanted} < found.keys()
     best = found["diffusion/excess-fid/best-10"]
     assert best.note.startswith("heun, 5 Karras's steps from sigma 80, 2,048 pictures, 9 calls each")

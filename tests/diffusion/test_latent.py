@@ -1,0 +1,129 @@
+"""The loops over latents against diffusers' pipelines, and what goes in and out of them."""
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionImg2ImgPipeline
+from PIL import Image
+
+from lib.diffusion import latent
+from lib.diffusion.latent import (
+    conditioned,
+    decode,
+    encode_image,
+    encode_prompt,
+    image_to_image,
+    part_of,
+    text_to_image,
+    times,
+)
+
+PROMPT, NEGATIVE = "a red circle on a white background", "a blue star"
+
+
+def picture(seed=0, n=1):
+    return torch.rand(n, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize(("guidance", "negative"), [(7.5, NEGATIVE), (3.0, ""), (1.0, "")])
+def test_text_to_image_draws_what_the_pipeline_draws(parts, stable, guidance, negative):
+    start = latent.noise(parts, 2, seed=3)
+    ours = text_to_image(parts, [PROMPT] * 2, negative=negative, guidance=guidance, steps=6, latents=start)
+    theirs = stable(
+        [PROMPT] * 2,
+        negative_prompt=[negative] * 2,
+        guidance_scale=guidance,
+        num_inference_steps=6,
+        latents=start,
+        output_type="pt",
+    ).images
+    assert ours.shape == (2, 3, 32, 32)
+    assert torch.allclose(ours, theirs, atol=1e-4)
+
+
+def test_image_to_image_draws_what_the_pipeline_draws(parts, stable, monkeypatch):
+    theirs = StableDiffusionImg2ImgPipeline(**stable.components, requires_safety_checker=False)
+    theirs.set_progress_bar_config(disable=True)
+    z, drawn = encode_image(parts, picture()), latent.noise(parts, 1, seed=0)
+    monkeypatch.setattr(
+        "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_img2img.randn_tensor", lambda *_, **__: drawn
+    )
+    monkeypatch.setattr(theirs.vae, "encode", lambda _: type("", (), {"latents": z / parts.vae.config.scaling_factor}))
+    wanted = theirs(PROMPT, picture(), strength=0.5, num_inference_steps=8, guidance_scale=4.0, output_type="pt").images
+    monkeypatch.setattr(latent, "normal", lambda *_: drawn)
+    assert torch.allclose(
+        image_to_image(parts, picture(), PROMPT, strength=0.5, steps=8, guidance=4.0), wanted, atol=1e-4
+    )
+
+
+def test_a_picture_is_the_same_alone_and_in_a_batch(parts):
+    prompts = [PROMPT, NEGATIVE, "a ring"]
+    together = text_to_image(parts, prompts, steps=3, seed=5)
+    for i, prompt in enumerate(prompts):
+        alone = text_to_image(parts, prompt, steps=3, seed=5, first=i)
+        assert (alone[0] - together[i]).abs().max() < 1 / 255
+    over = image_to_image(parts, picture(n=3), prompts, steps=4, strength=0.5)
+    alone = image_to_image(parts, picture(n=3)[1:2], prompts[1], steps=4, strength=0.5, first=1)
+    assert (alone[0] - over[1]).abs().max() < 1 / 255
+
+
+@pytest.mark.parametrize("sampler", ["ddpm", "euler", "heun", "dpm-solver"])
+def test_any_sampler_draws(parts, sampler):
+    seen = []
+    found = text_to_image(parts, PROMPT, sampler=sampler, steps=3, watch=lambda i, *_: seen.append(i))
+    assert found.isfinite().all()
+    assert seen == [0, 1, 2]
+
+
+def test_guidance_needs_something_to_go_away_from(parts):
+    with pytest.raises(ValueError, match="guidance 3 needs a prompt to go away from"):
+        conditioned(parts, encode_prompt(parts, "a"), None, 3.0)
+
+
+def test_prompts_too_long_say_what_was_cut_and_the_empty_one_works(parts):
+    with pytest.warns(UserWarning, match="22 tokens at most, this was cut off: 'red circle'"):
+        long = encode_prompt(parts, " ".join(["a"] * 22) + " red circle")
+    assert long.shape == encode_prompt(parts, "").shape == (1, 24, 16)
+    with pytest.raises(ValueError, match="at least one prompt"):
+        encode_prompt(parts, [])
+
+
+def test_pictures_of_all_kinds_are_the_same_picture(parts):
+    array = (picture()[0].movedim(0, -1) * 255).round().to(torch.uint8).numpy()
+    tensor = torch.from_numpy(array).movedim(-1, 0).float() / 255
+    wanted = encode_image(parts, tensor)
+    for kind in (array, array[None], tensor[None], Image.fromarray(array), Image.fromarray(array).convert("RGBA")):
+        assert torch.allclose(encode_image(parts, kind), wanted, atol=1e-6)
+    grey = Image.fromarray(array[..., 0], "L")
+    assert encode_image(parts, grey).shape == (1, 4, 16, 16)
+    assert decode(parts, wanted).shape == (1, 3, 32, 32)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (torch.zeros(1, 3, 30, 32), r"sides must be multiples of 4 pixels, got \[30, 32\]"),
+        (torch.zeros(1, 1, 32, 32), r"must be float \[n, 3, h, w\], got torch.float32 \[1, 1, 32, 32\]"),
+        (torch.full((3, 32, 32), 255.0), r"must be in \[0, 1\], got 255 to 255"),
+        (np.zeros((32, 32, 3)), r"an array must be uint8 .*, got float64"),
+    ],
+)
+def test_what_is_no_picture_is_named(parts, wrong, message):
+    with pytest.raises(ValueError, match=message):
+        encode_image(parts, wrong)
+
+
+def test_strength_keeps_a_part_of_the_steps(parts):
+    all_times = times(parts, 10)
+    assert len(part_of(all_times, 0.5)) == 5
+    assert torch.equal(part_of(all_times, 1.0), all_times)
+    assert len(part_of(all_times, 0.01)) == 1
+    for wrong in (0.0, 1.5):
+        with pytest.raises(ValueError, match="strength must be above 0 and at most 1"):
+            part_of(all_times, wrong)
+
+
+def test_odd_sizes_are_refused_and_others_drawn(parts):
+    assert text_to_image(parts, PROMPT, steps=2, size=(32, 48)).shape == (1, 3, 32, 48)
+    with pytest.raises(ValueError, match="multiples of 4, got 33 and 32"):
+        text_to_image(parts, PROMPT, steps=2, size=(33, 32))
