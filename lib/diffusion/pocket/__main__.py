@@ -1,8 +1,13 @@
-"""Train Pocket Stable Diffusion: `python -m lib.diffusion.pocket train`; a run that was cut off goes on."""
+"""Train Pocket Stable Diffusion and ship it: `python -m lib.diffusion.pocket train`.
+
+Three parts learn, one after the other. One that is trained is not trained again, and one that was cut off goes on after
+its last whole pass; when all are there, the folder is written, each file with its entry in the manifest.
+"""
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from functools import partial
@@ -10,13 +15,12 @@ from pathlib import Path
 
 import torch
 
-from lib import measure
-from lib.diffusion.pocket import models
+from lib import data, files, measure
+from lib.diffusion.pocket import folder, models
 from lib.diffusion.pocket.train import Pool, Recipe, Say, train_clip, train_unet, train_vae
 
 COMMAND = "python -m lib.diffusion.pocket train"
 RUNS = Path(__file__).resolve().parents[3] / "_build" / "pocket"
-STAGES = ("clip", "vae", "unet")
 RECIPES = {
     "clip": Recipe(minutes=10, batch_size=256, rate=1e-3),
     "vae": Recipe(minutes=60, batch_size=32, rate=2e-3, ema=0.998),
@@ -24,42 +28,60 @@ RECIPES = {
 }
 
 
-def run(stage: str, recipe: Recipe, *, scenes: int, seed: int, folder: Path, start: Path | None, say: Say) -> dict:
-    """Train one part on `scenes` drawn pictures; return its loss on a thousand fresh ones."""
+def stage(name: str, recipe: Recipe, *, scenes: int, seed: int, place: Path, start: bool, say: Say) -> None:
+    """Train one part on `scenes` drawn pictures; leave its weights in `place`, and beside them how they were made."""
+    began = time.monotonic()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(seed)
     tokens = models.tokenizer()
     pool = Pool.drawn(scenes, tokens, seed, device)
     fresh = Pool.drawn(min(1024, scenes), tokens, seed + 1_000_000, device)
-    say(f"{stage}: {scenes:,} scenes drawn, {recipe.minutes:g} minutes in batches of {recipe.batch_size}")
-    if stage == "clip":
-        return train_clip(pool, fresh, recipe, folder, say, tokenizer=tokens)
-    if stage == "vae":
-        return train_vae(pool, fresh, recipe, folder, say, start=start)
-    return train_unet(pool, fresh, recipe, folder, say, tokenizer=tokens, start=start)
+    say(f"{name}: {scenes:,} scenes drawn, {recipe.minutes:g} minutes in batches of {recipe.batch_size}")
+    shipped = (
+        data.shipped(f"{folder.NAME}/{name}/{folder.WEIGHTS}", data.MANIFEST) if start and name != "clip" else None
+    )
+    if name == "clip":
+        found = train_clip(pool, fresh, recipe, place, say, tokenizer=tokens)
+    elif name == "vae":
+        found = train_vae(pool, fresh, recipe, place, say, start=shipped)
+    else:
+        found = train_unet(pool, fresh, recipe, place, say, tokenizer=tokens, start=shipped)
+    story = {
+        "made_by": f"{COMMAND} --stage {name} --minutes {recipe.minutes:g} --batch-size {recipe.batch_size}"
+        f" --scenes {scenes} --seed {seed}" + " --from-shipped" * start,
+        "data": f"lib.scenes, {scenes} scenes, none of a held-out triple",
+        **found,
+        "machine": measure.machine(),
+        "seconds": round(time.monotonic() - began),
+    }
+    files.replace(place / f"{name}.json", json.dumps(story).encode())
+    say(f"{name}: {story}")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     parser = argparse.ArgumentParser(prog="python -m lib.diffusion.pocket", description=__doc__)
     parser.add_argument("action", choices=("train",))
-    parser.add_argument("--stage", choices=STAGES, action="append", help="only this (more than once: only these)")
-    parser.add_argument("--scenes", type=int, default=200_000 if torch.cuda.is_available() else 30_000)
-    told = ", ".join(f"{stage} {recipe.minutes:g}" for stage, recipe in RECIPES.items())
+    parser.add_argument("--stage", choices=RECIPES, action="append", help="only this, anew (may be given twice)")
+    parser.add_argument("--scenes", type=int, default=150_000 if torch.cuda.is_available() else 30_000)
+    told = ", ".join(f"{name} {recipe.minutes:g}" for name, recipe in RECIPES.items())
     parser.add_argument("--minutes", type=float, help=f"how long a stage learns; default: {told}")
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--from-shipped", action="store_true", help="vae and unet begin with the weights that ship")
     parser.add_argument("--folder", type=Path, default=RUNS, help="where checkpoints and trained parts are kept")
     given = parser.parse_args(arguments)
     say = partial(print, flush=True)
-    for stage in given.stage or STAGES:
-        recipe = RECIPES[stage]
+    for name, recipe in RECIPES.items():
+        if name not in given.stage if given.stage else (given.folder / f"{name}.json").exists():
+            continue
         recipe = recipe._replace(
             minutes=given.minutes or recipe.minutes, batch_size=given.batch_size or recipe.batch_size
         )
-        began = time.monotonic()
-        found = run(stage, recipe, scenes=given.scenes, seed=given.seed, folder=given.folder, start=None, say=say)
-        say(f"{stage}: {found}, {time.monotonic() - began:.0f} s on {measure.machine()}")
+        options = {"scenes": given.scenes, "seed": given.seed, "place": given.folder, "start": given.from_shipped}
+        stage(name, recipe, **options, say=say)
+    if all((given.folder / f"{name}.json").exists() for name in RECIPES):
+        say(f"wrote {folder.ship(given.folder)}")
     return 0
 
 

@@ -7,19 +7,40 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import torch
 from diffusers import StableDiffusionPipeline
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from lib import data, files
+from lib import data, files, scenes
 from lib.diffusion.pocket import models
 from lib.diffusion.pocket.train import restore_text
 
 NAME = "models/pocket"
 LARGEST = 12 * 2**20  # bytes, of all files together
+WEIGHTS = "diffusion_pytorch_model.safetensors"  # of the autoencoder, and of the U-Net
+MADE = {"text_encoder": "clip", "vae": "vae", "unet": "unet"}  # which training made a part
+CARD = """---
+library_name: diffusers
+pipeline_tag: text-to-image
+license: mit
+---
+
+# Pocket Stable Diffusion
+
+The architecture of Stable Diffusion 1 in small, trained from scratch on drawn scenes of 64 x 64 pixels, so that
+everything that is done with a Stable Diffusion runs on a laptop and can be scored.
+
+- **It draws** one or two things on a background: {shapes}; in {colours}; on {backgrounds}. It knows
+  *small* and *large*, *left of*, *right of*, *above* and *below*, as in
+  `a red circle on a white background` or `a small blue star left of a pink ring on a striped background`.
+- **It cannot** draw anything else. Other words are spelled letter by letter and mean nothing to it; three things,
+  counting and negations in words were never seen.
+- A fifth of all triples of colour, shape and background was kept out of its training, as a test of what it composes.
+
+How each part was trained stands in `data/manifest.json`; what it scores, on the results page of the site.
+"""
 
 
 def pipeline(trained: Path) -> StableDiffusionPipeline:
@@ -43,13 +64,20 @@ def pipeline(trained: Path) -> StableDiffusionPipeline:
     )
 
 
-def ship(trained: Path, made: dict[str, Any], card: str, *, manifest: Path = data.MANIFEST) -> Path:
+def card() -> str:
+    """Return the model card: what it can and cannot do."""
+    return CARD.format(
+        shapes=", ".join(scenes.SHAPES), colours=", ".join(scenes.COLOURS), backgrounds=", ".join(scenes.BACKGROUNDS)
+    )
+
+
+def ship(trained: Path, *, manifest: Path = data.MANIFEST) -> Path:
     """Write the folder in half precision beside the manifest and list its files; ValueError if it is too big."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         pipeline(trained).to(torch.float16).save_pretrained(folder, safe_serialization=True)
         _single_precision(folder / "text_encoder" / "config.json")
-        (folder / "README.md").write_text(card)
+        (folder / "README.md").write_text(card())
         written = {
             path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
         }
@@ -61,7 +89,7 @@ def ship(trained: Path, made: dict[str, Any], card: str, *, manifest: Path = dat
     listed["files"] = {name: entry for name, entry in listed["files"].items() if not name.startswith(NAME)}
     for name, raw in written.items():
         files.replace(manifest.parent / NAME / name, raw)
-        about = made if name.endswith(".safetensors") else {}
+        about = json.loads((trained / f"{MADE[name.split('/')[0]]}.json").read_text()) if "safetensors" in name else {}
         listed["files"][f"{NAME}/{name}"] = {"sha256": hashlib.sha256(raw).hexdigest(), "bytes": len(raw), **about}
     listed["files"] = dict(sorted(listed["files"].items()))
     files.replace(manifest, (json.dumps(listed, indent=2) + "\n").encode())

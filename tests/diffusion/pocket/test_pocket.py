@@ -32,6 +32,8 @@ def trained(tokenizer, tmp_path_factory):
     found = stages.train_unet(pool, pool, TINY, place, said.append, tokenizer=tokenizer)
     assert found["steps"] >= 1
     assert found["loss"] > 0
+    for name in command.RECIPES:
+        (place / f"{name}.json").write_text(json.dumps({"steps": 3, "made_by": name}))
     return place
 
 
@@ -86,11 +88,13 @@ def test_the_parts_are_small_and_stable_diffusions():
 def test_the_folder_is_loaded_by_the_pipeline_as_it_is(trained, tmp_path):
     manifest = tmp_path / "manifest.json"
     manifest.write_text('{"files": {"other": {}, "models/pocket/old.bin": {}}}')
-    shipped = folder.ship(trained, {"steps": 3}, "# A card", manifest=manifest)
+    shipped = folder.ship(trained, manifest=manifest)
     listed = json.loads(manifest.read_text())["files"]
     assert "other" in listed
     assert "models/pocket/old.bin" not in listed
-    assert listed["models/pocket/unet/diffusion_pytorch_model.safetensors"]["steps"] == 3
+    assert listed["models/pocket/unet/diffusion_pytorch_model.safetensors"]["made_by"] == "unet"
+    assert listed["models/pocket/text_encoder/model.safetensors"]["made_by"] == "clip"
+    assert "circle, square, triangle" in (shipped / "README.md").read_text()
     for path in shipped.rglob("*"):
         if path.is_file():
             assert data.shipped(path.relative_to(tmp_path).as_posix(), manifest) == path
@@ -114,7 +118,7 @@ def test_too_large_a_folder_is_not_written(trained, tmp_path, monkeypatch):
     manifest.write_text('{"files": {}}')
     monkeypatch.setattr(folder, "LARGEST", 1000)
     with pytest.raises(ValueError, match="MiB, at most 0 may ship"):
-        folder.ship(trained, {}, "", manifest=manifest)
+        folder.ship(trained, manifest=manifest)
     assert list(tmp_path.iterdir()) == [manifest]
 
 
@@ -135,8 +139,22 @@ def test_the_clock_counts_what_was_over_before_a_cut():
     assert again.share == 1
 
 
-def test_the_command_trains_the_stages_that_are_named(tmp_path, capsys):
-    options = ["--scenes", "16", "--minutes", "0.003", "--batch-size", "8", "--folder", str(tmp_path)]
+def test_the_command_trains_what_is_missing_and_ships_what_is_whole(tmp_path, capsys, monkeypatch):
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text('{"files": {}}')
+    ship = folder.ship
+    monkeypatch.setattr(command.folder, "ship", lambda place: ship(place, manifest=manifest))
+    options = ["--scenes", "16", "--minutes", "0.003", "--batch-size", "8", "--folder", str(tmp_path / "runs")]
     assert command.main(["train", "--stage", "clip", *options]) == 0
-    assert [path.name for path in tmp_path.iterdir()] == ["text_encoder.safetensors"]
-    assert "clip: 16 scenes drawn" in capsys.readouterr().out
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["clip.json", "text_encoder.safetensors"]
+    assert not (tmp_path / "models").exists()
+    assert command.main(["train", *options]) == 0
+    said = capsys.readouterr().out
+    assert said.count("clip: 16 scenes drawn") == 1
+    assert "unet: 16 scenes drawn" in said
+    listed = json.loads(manifest.read_text())["files"]
+    assert listed[f"models/pocket/vae/{folder.WEIGHTS}"]["made_by"].startswith(f"{command.COMMAND} --stage vae")
+    monkeypatch.setattr(command.data, "MANIFEST", manifest)
+    assert command.main(["train", "--stage", "unet", "--from-shipped", *options]) == 0
+    again = json.loads(manifest.read_text())["files"]
+    assert again[f"models/pocket/unet/{folder.WEIGHTS}"]["made_by"].endswith("--from-shipped")
