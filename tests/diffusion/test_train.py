@@ -102,7 +102,11 @@ def test_the_two_regimes_differ_in_all_that_is_compared():
     best, plain = command.REGIMES["unet"], command.REGIMES["plain"]
     torch.testing.assert_close(plain.schedule.alpha_bar, Schedule.make("linear").alpha_bar)
     assert (plain.prediction, plain.weighted, plain.ema) == ("noise", False, None)
-    assert (best.prediction, best.weighted, best.ema) == ("v", True, 0.999)
+    assert (best.prediction, best.weighted, best.ema) == ("v", False, 0.999)
+    weighed = command.REGIMES["min-snr"]
+    assert weighed._replace(weighted=False, schedule=best.schedule) == best
+    assert torch.equal(weighed.schedule.alpha_bar, best.schedule.alpha_bar)
+    assert weighed.weighted
 
 
 def test_the_time_before_a_cut_counts():
@@ -140,8 +144,7 @@ def test_features_are_what_the_head_sees():
 
 def test_the_models_that_ship_fit_into_four_megabytes():
     sizes = {name: sum(p.numel() for p in make().parameters()) for name, make in command.MODELS.items()}
-    del sizes["plain"]  # which does not ship
-    assert 2 * sum(sizes.values()) < 4 * 2**20, sizes  # at two bytes a weight
+    assert 2 * sum(sizes[name] for name in command.SHIPPED) < 4 * 2**20, sizes  # at two bytes a weight
 
 
 @pytest.mark.parametrize("name", ["classifier", "unet", "plain"])
