@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lib.diffusion.denoise import Denoise
-from lib.diffusion.latent import Picture, conditioned, decode, encode_image, encode_prompt, part_of, times
+from lib.diffusion.latent import Picture, conditioned, decode, encode_image, encode_prompt, over, part_of, times
 from lib.diffusion.parts import Parts
 from lib.diffusion.samplers import Watch, invert_ddim, normal, seeded
 
@@ -46,13 +46,10 @@ def inpaint(
 
     Outside, each step is put back to the picture with as much noise as there is (Avrahami et al. 2023, section 4).
     """
-    z = encode_image(parts, pictures)
     left = part_of(times(parts, steps), strength)
-    known, nothing = encode_prompt(parts, prompts), encode_prompt(parts, negative)
-    z = z.expand(max(len(z), len(known)), -1, -1, -1)
+    z, denoise = over(parts, pictures, prompts, negative, guidance)
     inside = on_grid(parts, mask, z)
     noise = normal(z, seeded(seed, len(z), first))
-    denoise = conditioned(parts, known.expand(len(z), -1, -1), nothing, guidance)
 
     def outside(i: int) -> Tensor:
         return z if i + 1 == len(left) else parts.schedule.noised(z, noise, left[i + 1 : i + 2].expand(len(z)))

@@ -143,16 +143,23 @@ def image_to_image(
 
     The idea of Meng et al. (2022, SDEdit, section 3): what the noise covers is drawn anew, what it leaves is kept.
     """
-    z = encode_image(parts, pictures)
     left = part_of(times(parts, steps), strength)
-    known, nothing = encode_prompt(parts, prompts), encode_prompt(parts, negative)
-    z = z.expand(max(len(z), len(known)), -1, -1, -1)
+    z, denoise = over(parts, pictures, prompts, negative, guidance)
     generators = seeded(seed, len(z), first)
     x = parts.schedule.noised(z, normal(z, generators), left[:1].expand(len(z)))
-    denoise = conditioned(parts, known.expand(len(z), -1, -1), nothing, guidance)
     with torch.no_grad():
         x = sample(sampler, denoise, x, parts.schedule, left, generators, watch=watch)
     return decode(parts, x)
+
+
+def over(
+    parts: Parts, pictures: Picture, prompts: str | Sequence[str], negative: str | Sequence[str], guidance: float
+) -> tuple[Tensor, Denoise]:
+    """Return the latents of pictures [n, 4, h/f, w/f] and a denoiser for prompts; one of either is for all."""
+    z = encode_image(parts, pictures)
+    known, nothing = encode_prompt(parts, prompts), encode_prompt(parts, negative)
+    z = z.expand(max(len(z), len(known)), -1, -1, -1)
+    return z, conditioned(parts, known.expand(len(z), -1, -1), nothing, guidance)
 
 
 def times(parts: Parts, steps: int) -> Tensor:

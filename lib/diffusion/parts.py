@@ -178,7 +178,7 @@ def _pocket() -> Path:
         if not listed:
             raise ValueError(f"{POCKET_FOLDER} is not in the manifest")
         for name in listed:
-            data.shipped(name)
+            data.shipped(name, data.MANIFEST)
     except ValueError as error:
         raise ValueError(f"no Pocket Stable Diffusion: {error}\nTo make it: {POCKET_COMMAND}") from error
     return data.MANIFEST.parent / POCKET_FOLDER

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 
 from lib import data, files, measure, weights
 from lib.diffusion.schedule import Schedule
-from lib.diffusion.training import Noised, WeightedLoss, min_snr
+from lib.diffusion.training import Noised, Told, WeightedLoss, min_snr
 from lib.learner import (
     EMA,
     Accuracy,
@@ -122,35 +121,6 @@ def learner(name: str, loaded: data.Dataset, batch_size: int, seed: int, more: l
         loss, rate = F.mse_loss, 2e-3
     callbacks += [Scheduled(lr=one_cycle(0.1)), StopAtNaN(), *more]
     return Learner(model, loaders, loss, partial(torch.optim.AdamW, lr=rate, weight_decay=0.01), callbacks)
-
-
-class Told(Callback):
-    """Tell how far a fit is: every `every` batches, and after each epoch."""
-
-    whole_fit, order = True, 95
-
-    def __init__(self, say: Callable[[str], None], every: int = 50) -> None:
-        self.say, self.every, self.began = say, every, time.monotonic()
-
-    @property
-    def seconds(self) -> float:
-        """How long the fit has taken, with what it took before it was cut off."""
-        return time.monotonic() - self.began
-
-    def state_dict(self) -> dict[str, float]:
-        return {"seconds": self.seconds}
-
-    def load_state_dict(self, state: dict[str, float]) -> None:
-        self.began = time.monotonic() - state["seconds"]
-
-    def after_batch(self, learn: Learner) -> None:
-        if learn.training and learn.batch_index % self.every == 0:
-            loss = learn.loss_value.item()
-            self.say(f"epoch {learn.epoch + 1}, batch {learn.batch_index + 1}: loss {loss:.4f}, {self.seconds:.0f} s")
-
-    def after_epoch(self, learn: Learner) -> None:
-        told = ", ".join(f"{key} {value:.4f}" for key, value in learn.log.items())
-        self.say(f"epoch {learn.epoch + 1} of {learn.epochs}: {told}")
 
 
 def train(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import torch
@@ -79,3 +80,32 @@ def min_snr(schedule: Schedule, prediction: str = "noise", most: float = 5.0) ->
         return ratio.clamp(max=most) / divisor
 
     return weights
+
+
+class Told(Callback):
+    """Tell how far a fit is: every `every` batches, and after each epoch."""
+
+    whole_fit, order = True, 95
+
+    def __init__(self, say: Callable[[str], None], every: int = 50) -> None:
+        self.say, self.every, self.began = say, every, time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """How long the fit has taken, with what it took before it was cut off."""
+        return time.monotonic() - self.began
+
+    def state_dict(self) -> dict[str, float]:
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        self.began = time.monotonic() - state["seconds"]
+
+    def after_batch(self, learn: Learner) -> None:
+        if learn.training and learn.batch_index % self.every == 0:
+            loss = learn.loss_value.item()
+            self.say(f"epoch {learn.epoch + 1}, batch {learn.batch_index + 1}: loss {loss:.4f}, {self.seconds:.0f} s")
+
+    def after_epoch(self, learn: Learner) -> None:
+        told = ", ".join(f"{key} {value:.4f}" for key, value in learn.log.items())
+        self.say(f"epoch {learn.epoch + 1} of {learn.epochs}: {told}")

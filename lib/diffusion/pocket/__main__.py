@@ -16,10 +16,10 @@ from pathlib import Path
 import torch
 
 from lib import data, files, measure
+from lib.diffusion.parts import POCKET_COMMAND, POCKET_FOLDER, WEIGHTS
 from lib.diffusion.pocket import folder, models
 from lib.diffusion.pocket.train import Pool, Recipe, Say, train_clip, train_unet, train_vae
 
-COMMAND = "python -m lib.diffusion.pocket train"
 RUNS = Path(__file__).resolve().parents[3] / "_build" / "pocket"
 RECIPES = {
     "clip": Recipe(minutes=10, batch_size=256, rate=1e-3),
@@ -37,9 +37,9 @@ def stage(name: str, recipe: Recipe, *, scenes: int, seed: int, place: Path, sta
     pool = Pool.drawn(scenes, tokens, seed, device)
     fresh = Pool.drawn(min(1024, scenes), tokens, seed + 1_000_000, device)
     say(f"{name}: {scenes:,} scenes drawn, {recipe.minutes:g} minutes in batches of {recipe.batch_size}")
-    shipped = (
-        data.shipped(f"{folder.NAME}/{name}/{folder.WEIGHTS}", data.MANIFEST) if start and name != "clip" else None
-    )
+    shipped = None
+    if start and name != "clip":
+        shipped = data.shipped(f"{POCKET_FOLDER}/{name}/{WEIGHTS[name]}", data.MANIFEST)
     if name == "clip":
         found = train_clip(pool, fresh, recipe, place, say, tokenizer=tokens)
     elif name == "vae":
@@ -47,7 +47,7 @@ def stage(name: str, recipe: Recipe, *, scenes: int, seed: int, place: Path, sta
     else:
         found = train_unet(pool, fresh, recipe, place, say, tokenizer=tokens, start=shipped)
     story = {
-        "made_by": f"{COMMAND} --stage {name} --minutes {recipe.minutes:g} --batch-size {recipe.batch_size}"
+        "made_by": f"{POCKET_COMMAND} --stage {name} --minutes {recipe.minutes:g} --batch-size {recipe.batch_size}"
         f" --scenes {scenes} --seed {seed}" + " --from-shipped" * start,
         "data": f"lib.scenes, {scenes} scenes, none of a held-out triple",
         **found,

@@ -14,12 +14,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from lib import data, files, scenes
+from lib.diffusion.parts import POCKET_FOLDER
 from lib.diffusion.pocket import models
 from lib.diffusion.pocket.train import restore_text
 
-NAME = "models/pocket"
 LARGEST = 12 * 2**20  # bytes, of all files together
-WEIGHTS = "diffusion_pytorch_model.safetensors"  # of the autoencoder, and of the U-Net
 MADE = {"text_encoder": "clip", "vae": "vae", "unet": "unet"}  # which training made a part
 CARD = """---
 library_name: diffusers
@@ -84,16 +83,22 @@ def ship(trained: Path, *, manifest: Path = data.MANIFEST) -> Path:
     total = sum(map(len, written.values()))
     if total > LARGEST:
         raise ValueError(f"the folder has {total / 2**20:.1f} MiB, at most {LARGEST / 2**20:.0f} may ship")
-    shutil.rmtree(manifest.parent / NAME, ignore_errors=True)
+    shutil.rmtree(manifest.parent / POCKET_FOLDER, ignore_errors=True)
     listed = json.loads(manifest.read_text())
-    listed["files"] = {name: entry for name, entry in listed["files"].items() if not name.startswith(NAME)}
+    listed["files"] = {
+        name: entry for name, entry in listed["files"].items() if not name.startswith(f"{POCKET_FOLDER}/")
+    }
     for name, raw in written.items():
-        files.replace(manifest.parent / NAME / name, raw)
+        files.replace(manifest.parent / POCKET_FOLDER / name, raw)
         about = json.loads((trained / f"{MADE[name.split('/')[0]]}.json").read_text()) if "safetensors" in name else {}
-        listed["files"][f"{NAME}/{name}"] = {"sha256": hashlib.sha256(raw).hexdigest(), "bytes": len(raw), **about}
+        listed["files"][f"{POCKET_FOLDER}/{name}"] = {
+            "sha256": hashlib.sha256(raw).hexdigest(),
+            "bytes": len(raw),
+            **about,
+        }
     listed["files"] = dict(sorted(listed["files"].items()))
     files.replace(manifest, (json.dumps(listed, indent=2) + "\n").encode())
-    return manifest.parent / NAME
+    return manifest.parent / POCKET_FOLDER
 
 
 def _single_precision(config: Path) -> None:

@@ -19,8 +19,7 @@ from transformers import CLIPTokenizer
 
 from lib import data, files, scenes
 from lib.diffusion.pocket import models
-from lib.diffusion.train import Told
-from lib.diffusion.training import Noised
+from lib.diffusion.training import Noised, Told
 from lib.learner import (
     EMA,
     Callback,

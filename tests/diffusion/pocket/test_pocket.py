@@ -8,6 +8,7 @@ from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file
 
 from lib import scenes
+from lib.diffusion.parts import POCKET_COMMAND, WEIGHTS
 from lib.diffusion.pocket import __main__ as command
 from lib.diffusion.pocket import folder, models
 from lib.diffusion.pocket import train as stages
@@ -153,8 +154,8 @@ def test_the_command_trains_what_is_missing_and_ships_what_is_whole(tmp_path, ca
     assert said.count("clip: 16 scenes drawn") == 1
     assert "unet: 16 scenes drawn" in said
     listed = json.loads(manifest.read_text())["files"]
-    assert listed[f"models/pocket/vae/{folder.WEIGHTS}"]["made_by"].startswith(f"{command.COMMAND} --stage vae")
+    assert listed[f"models/pocket/vae/{WEIGHTS['vae']}"]["made_by"].startswith(f"{POCKET_COMMAND} --stage vae")
     monkeypatch.setattr(command.data, "MANIFEST", manifest)
     assert command.main(["train", "--stage", "unet", "--from-shipped", *options]) == 0
     again = json.loads(manifest.read_text())["files"]
-    assert again[f"models/pocket/unet/{folder.WEIGHTS}"]["made_by"].endswith("--from-shipped")
+    assert again[f"models/pocket/unet/{WEIGHTS['unet']}"]["made_by"].endswith("--from-shipped")
