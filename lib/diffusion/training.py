@@ -48,12 +48,13 @@ class Noised(Callback):
     def before_batch(self, learn: Learner) -> None:
         images, labels = learn.batch
         n, draw = len(images), self.fixed
-        t = torch.randint(len(self.schedule), (n,), generator=draw).to(images.device)
-        noise = torch.randn(images.shape, generator=draw).to(images)
+        where = images.device if draw is None else "cpu"  # in validation the same on every device
+        t = torch.randint(len(self.schedule), (n,), generator=draw, device=where).to(images.device)
+        noise = torch.randn(images.shape, generator=draw, device=where).to(images)
         x = self.schedule.noised(images, noise, t)
         given = ()
         if self.null is not None:
-            dropped = (torch.rand(n, generator=draw) < self.drop).to(images.device)
+            dropped = (torch.rand(n, generator=draw, device=where) < self.drop).to(images.device)
             given = (torch.where(dropped.reshape(-1, *[1] * (labels.ndim - 1)), self.null, labels),)
         learn.batch = (x, t.float(), *given, target(self.prediction, self.schedule, images, noise, t))
 

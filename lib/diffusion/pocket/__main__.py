@@ -28,15 +28,23 @@ RECIPES = {
 }
 
 
-def stage(name: str, recipe: Recipe, *, scenes: int, seed: int, place: Path, start: bool, say: Say) -> None:
-    """Train one part on `scenes` drawn pictures; leave its weights in `place`, and beside them how they were made."""
-    began = time.monotonic()
+def drawn(scenes: int, seed: int, say: Say) -> tuple[Pool, Pool]:
+    """Draw scenes to learn from and others to try what was learnt, on the GPU if there is one."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.manual_seed(seed)
     tokens = models.tokenizer()
     pool = Pool.drawn(scenes, tokens, seed, device)
-    fresh = Pool.drawn(min(1024, scenes), tokens, seed + 1_000_000, device)
-    say(f"{name}: {scenes:,} scenes drawn, {recipe.minutes:g} minutes in batches of {recipe.batch_size}")
+    say(f"{scenes:,} scenes drawn")
+    return pool, Pool.drawn(min(1024, scenes), tokens, seed + 1_000_000, device)
+
+
+def stage(
+    name: str, recipe: Recipe, pools: tuple[Pool, Pool], *, seed: int, place: Path, start: bool, say: Say
+) -> None:
+    """Train one part on drawn pictures; leave its weights in `place`, and beside them how they were made."""
+    began = time.monotonic()
+    torch.manual_seed(seed)
+    (pool, fresh), tokens, scenes = pools, models.tokenizer(), len(pools[0].tokens)
+    say(f"{name}: {recipe.minutes:g} minutes in batches of {recipe.batch_size}")
     shipped = None
     if start and name != "clip":
         shipped = data.shipped(f"{POCKET_FOLDER}/{name}/{WEIGHTS[name]}", data.MANIFEST)
@@ -72,14 +80,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, default=RUNS, help="where checkpoints and trained parts are kept")
     given = parser.parse_args(arguments)
     say = partial(print, flush=True)
-    for name, recipe in RECIPES.items():
-        if name not in given.stage if given.stage else (given.folder / f"{name}.json").exists():
-            continue
+    missing = [name for name in RECIPES if not (given.folder / f"{name}.json").exists()]
+    pools = drawn(given.scenes, given.seed, say) if given.stage or missing else None
+    for name in given.stage or missing:
+        recipe = RECIPES[name]
         recipe = recipe._replace(
             minutes=given.minutes or recipe.minutes, batch_size=given.batch_size or recipe.batch_size
         )
-        options = {"scenes": given.scenes, "seed": given.seed, "place": given.folder, "start": given.from_shipped}
-        stage(name, recipe, **options, say=say)
+        stage(name, recipe, pools, seed=given.seed, place=given.folder, start=given.from_shipped, say=say)
     if all((given.folder / f"{name}.json").exists() for name in RECIPES):
         say(f"wrote {folder.ship(given.folder)}")
     return 0

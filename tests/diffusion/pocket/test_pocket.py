@@ -151,8 +151,9 @@ def test_the_command_trains_what_is_missing_and_ships_what_is_whole(tmp_path, ca
     assert not (tmp_path / "models").exists()
     assert command.main(["train", *options]) == 0
     said = capsys.readouterr().out
-    assert said.count("clip: 16 scenes drawn") == 1
-    assert "unet: 16 scenes drawn" in said
+    assert said.count("clip: 0.003 minutes") == 1
+    assert "unet: 0.003 minutes" in said
+    assert said.count("16 scenes drawn") == 2
     listed = json.loads(manifest.read_text())["files"]
     assert listed[f"models/pocket/vae/{WEIGHTS['vae']}"]["made_by"].startswith(f"{POCKET_COMMAND} --stage vae")
     monkeypatch.setattr(command.data, "MANIFEST", manifest)
