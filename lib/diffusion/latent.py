@@ -6,6 +6,7 @@ with f the factor of the autoencoder. Noise comes from one generator a picture: 
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Sequence
 
@@ -16,16 +17,18 @@ from torch import Tensor
 
 from lib.diffusion.denoise import Denoise, split
 from lib.diffusion.parts import Parts
-from lib.diffusion.samplers import Watch, normal, sample, seeded
+from lib.diffusion.samplers import Generators, Watch, normal, sample, seeded
 
 Picture = Image.Image | np.ndarray | Tensor
+LARGE_VOCABULARY = 10_000  # tokens, from which any word is made of pieces that mean something
 
 
 @torch.no_grad()
 def encode_prompt(parts: Parts, prompts: str | Sequence[str]) -> Tensor:
     """Return what the text encoder knows of each token of each prompt: [n, length, width].
 
-    Prompts are filled up to the tokenizer's length, or cut, with a warning that says what was lost.
+    Prompts are filled up to the tokenizer's length, or cut, with a warning that says what was lost. A warning also
+    names the words that a small vocabulary does not have.
     """
     prompts = [prompts] if isinstance(prompts, str) else list(prompts)
     if not prompts:
@@ -36,10 +39,24 @@ def encode_prompt(parts: Parts, prompts: str | Sequence[str]) -> Tensor:
         if len(pieces) > length - 2:
             lost = "".join(pieces[length - 2 :]).replace("</w>", " ").strip()
             warnings.warn(f"a prompt has {length - 2} tokens at most, this was cut off: {lost!r}", stacklevel=2)
+        if strange := unknown_words(parts, prompt):
+            warnings.warn(f"the model never saw these words: {', '.join(strange)}", stacklevel=2)
     tokens = parts.tokenizer(
         prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
     ).input_ids
     return parts.text_encoder(tokens.to(parts.device)).last_hidden_state
+
+
+def unknown_words(parts: Parts, prompt: str) -> list[str]:
+    """Return the words of a prompt that the tokenizer spells out, if its vocabulary is so small that none saw them.
+
+    A large vocabulary, such as CLIP's, makes all words of pieces that it knows; for it none are unknown.
+    """
+    if len(parts.tokenizer) >= LARGE_VOCABULARY:
+        return []
+    known = parts.tokenizer.get_vocab()
+    words = re.findall(r"[^\W\d_]+|\S", prompt)
+    return list(dict.fromkeys(word for word in words if f"{word.lower()}</w>" not in known))
 
 
 def as_pictures(parts: Parts, pictures: Picture) -> Tensor:
@@ -117,9 +134,9 @@ def text_to_image(
     The start is noise of `seed` (picture i has that of `first` + i), or `latents` if they are given.
     """
     known, nothing = encode_prompt(parts, prompts), encode_prompt(parts, negative)
-    x = noise(parts, len(known), seed, first, size) if latents is None else latents.to(parts.device, parts.dtype)
+    generators = seeded(seed, len(known), first)
+    x = noise(parts, generators, size) if latents is None else latents.to(parts.device, parts.dtype)
     denoise = conditioned(parts, known, nothing, guidance)
-    generators = seeded(seed + 1, len(x), first)
     with torch.no_grad():
         x = sample(sampler, denoise, x, parts.schedule, times(parts, steps), generators, watch=watch)
     return decode(parts, x)
@@ -174,10 +191,10 @@ def part_of(times: Tensor, strength: float) -> Tensor:
     return times[len(times) - max(1, int(len(times) * strength)) :]
 
 
-def noise(parts: Parts, n: int, seed: int, first: int = 0, size: tuple[int, int] | None = None) -> Tensor:
-    """Return the noise that n pictures of `size` (h, w) begin with; by default of the size trained on."""
+def noise(parts: Parts, generators: Generators, size: tuple[int, int] | None = None) -> Tensor:
+    """Return the noise that pictures of `size` (h, w) begin with, by default of the size that was trained on."""
     height, width = (parts.size, parts.size) if size is None else size
     if height % (2 * parts.factor) or width % (2 * parts.factor):
         raise ValueError(f"height and width must be multiples of {2 * parts.factor}, got {height} and {width}")
-    shape = (n, parts.unet.config.in_channels, height // parts.factor, width // parts.factor)
-    return normal(torch.empty(shape, device=parts.device, dtype=parts.dtype), seeded(seed, n, first))
+    shape = (len(generators), parts.unet.config.in_channels, height // parts.factor, width // parts.factor)
+    return normal(torch.empty(shape, device=parts.device, dtype=parts.dtype), generators)

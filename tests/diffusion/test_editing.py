@@ -4,9 +4,11 @@ import pytest
 import torch
 
 from lib.diffusion.editing import (
+    closed,
     diffedit,
     difference,
     edit_mask,
+    found,
     inpaint,
     invert,
     masked_walk,
@@ -91,23 +93,40 @@ def test_the_difference_is_that_of_a_loop(parts):
 
 
 def test_differences_become_a_mask():
-    values = torch.tensor([[[1.0, 1.0], [2.0, 16.0]]])  # mean 5
-    assert torch.allclose(normalised(values, 2.0), torch.tensor([[[0.1, 0.1], [0.2, 1.0]]]))
-    assert torch.equal(thresholded(normalised(values, 2.0), 0.15), torch.tensor([[[0.0, 0.0], [1.0, 1.0]]]))
+    values = torch.tensor([[[1.0, 1.0], [2.0, 16.0]]])  # two thirds of the way, by rank, is 2
+    assert torch.allclose(normalised(values, 2 / 3), torch.tensor([[[0.5, 0.5], [1.0, 1.0]]]))
+    assert torch.allclose(normalised(values, 1.0), values / 16)
+    assert torch.equal(thresholded(normalised(values, 1.0), 0.1), torch.tensor([[[0.0, 0.0], [1.0, 1.0]]]))
     assert not normalised(torch.zeros(1, 2, 2)).any()
+
+
+def test_closing_fills_holes_and_nothing_else():
+    mask = torch.zeros(2, 9, 9)
+    mask[0, 1:6, 1:6] = 1
+    mask[1, :, :5] = 1
+    whole = mask.clone()
+    mask[0, 3, 3] = 0
+    mask[1, 4, 0] = 0
+    assert torch.equal(closed(mask), whole)
+    assert torch.equal(closed(closed(mask)), closed(mask))
+    for values in (torch.zeros(1, 5, 5), torch.ones(1, 5, 5)):
+        assert torch.equal(closed(values), values)
 
 
 def test_diffedit_keeps_what_is_outside_of_its_mask(parts):
     walked = []
-    edit = diffedit(parts, picture(), SOURCE, TARGET, steps=10, draws=2, watch=lambda i, t, x, x0: walked.append(x))
+    how = {"quantile": 1.0, "threshold": 0.6}
+    edit = diffedit(
+        parts, picture(), SOURCE, TARGET, steps=10, draws=2, **how, watch=lambda i, t, x, x0: walked.append(x)
+    )
     kept = encode_image(parts, picture())
     assert edit.pictures.shape == (1, 3, 32, 32)
-    assert torch.equal(edit.mask, thresholded(normalised(edit.difference)))
+    assert torch.equal(edit.mask, found(edit.difference, **how))
     assert 0 < edit.mask.mean() < 1
     outside = (edit.mask == 0)[:, None].expand_as(kept)
     assert torch.allclose(walked[-1][outside], kept[outside], atol=1e-6)
-    assert len(walked) == 8
-    assert torch.equal(edit.mask, edit_mask(parts, picture(), SOURCE, TARGET, draws=2))
+    assert len(walked) == 9
+    assert torch.equal(edit.mask, edit_mask(parts, picture(), SOURCE, TARGET, draws=2, **how))
 
 
 def test_diffedit_takes_a_mask_and_an_empty_one_gives_the_picture_back(parts):
@@ -134,7 +153,7 @@ def test_a_place_may_change_if_any_of_its_pixels_may(parts):
         (lambda p: inpaint(p, picture(), torch.full((32, 32), 0.5), "a"), "a mask is 0 or 1, got values from 0.5"),
         (lambda p: inpaint(p, picture(), torch.ones(32, 32), "a", strength=2), "strength must be above 0"),
         (lambda p: edit_mask(p, picture(), "a", "b", threshold=1.0), "threshold must be between 0 and 1, got 1.0"),
-        (lambda p: edit_mask(p, picture(), "a", "b", ratio=0), "ratio must be above 0, got 0"),
+        (lambda p: edit_mask(p, picture(), "a", "b", quantile=0), "quantile must be above 0 and at most 1, got 0"),
         (lambda p: difference(p, picture(), "a", "b", draws=0), "draws must be at least 1, got 0"),
         (lambda p: diffedit(p, picture(), "a", "b", strength=0.0), "strength must be above 0 and at most 1, got 0.0"),
     ],

@@ -16,7 +16,9 @@ from lib.diffusion.latent import (
     part_of,
     text_to_image,
     times,
+    unknown_words,
 )
+from lib.diffusion.samplers import seeded
 
 PROMPT, NEGATIVE = "a red circle on a white background", "a blue star"
 
@@ -27,7 +29,7 @@ def picture(seed=0, n=1):
 
 @pytest.mark.parametrize(("guidance", "negative"), [(7.5, NEGATIVE), (3.0, ""), (1.0, "")])
 def test_text_to_image_draws_what_the_pipeline_draws(parts, stable, guidance, negative):
-    start = latent.noise(parts, 2, seed=3)
+    start = latent.noise(parts, seeded(3, 2))
     ours = text_to_image(parts, [PROMPT] * 2, negative=negative, guidance=guidance, steps=6, latents=start)
     theirs = stable(
         [PROMPT] * 2,
@@ -44,7 +46,7 @@ def test_text_to_image_draws_what_the_pipeline_draws(parts, stable, guidance, ne
 def test_image_to_image_draws_what_the_pipeline_draws(parts, stable, monkeypatch):
     theirs = StableDiffusionImg2ImgPipeline(**stable.components, requires_safety_checker=False)
     theirs.set_progress_bar_config(disable=True)
-    z, drawn = encode_image(parts, picture()), latent.noise(parts, 1, seed=0)
+    z, drawn = encode_image(parts, picture()), latent.noise(parts, seeded(0, 1))
     monkeypatch.setattr(
         "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_img2img.randn_tensor", lambda *_, **__: drawn
     )
@@ -127,3 +129,23 @@ def test_odd_sizes_are_refused_and_others_drawn(parts):
     assert text_to_image(parts, PROMPT, steps=2, size=(32, 48)).shape == (1, 3, 32, 48)
     with pytest.raises(ValueError, match="multiples of 4, got 33 and 32"):
         text_to_image(parts, PROMPT, steps=2, size=(33, 32))
+
+
+def test_words_that_the_vocabulary_lacks_are_named(parts):
+    assert unknown_words(parts, "a red circle on a white background") == []
+    assert unknown_words(parts, "a red zebra, a zebra and 3 stars") == ["zebra", ",", "3", "stars"]
+    with pytest.warns(UserWarning, match="the model never saw these words: zebra"):
+        encode_prompt(parts, "a red zebra")
+
+
+def test_a_large_vocabulary_has_no_unknown_words(parts, monkeypatch):
+    monkeypatch.setattr(latent, "LARGE_VOCABULARY", 10)
+    assert unknown_words(parts, "a zebra") == []
+
+
+def test_noise_on_the_way_is_not_that_of_the_next_seed(parts):
+    one, other = (text_to_image(parts, PROMPT, sampler="ddpm", steps=2, seed=seed) for seed in (0, 1))
+    start = latent.noise(parts, seeded(0, 1))
+    given = text_to_image(parts, PROMPT, sampler="ddpm", steps=2, seed=1, latents=start)
+    assert (one - other).abs().max() > 0.01
+    assert (one - given).abs().max() > 0.01
