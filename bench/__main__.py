@@ -20,8 +20,10 @@ BENCHES = {
     "cluster": "bench.cluster",
     "diffusion": "bench.diffusion",
     "diffusion-full": "bench.diffusion_full",
+    "stable": "bench.stable",
+    "stable-full": "bench.stable_full",
 }
-LONG = ("fashion", "diffusion-full")  # hours on two cores, resumable: measured only when named
+LONG = ("fashion", "diffusion-full", "stable-full")  # hours on two cores, resumable: measured only when named
 NAMES = f"one or more of: {', '.join(BENCHES)} (default: all but {', '.join(LONG)})"
 RESULTS = Path(__file__).parent / "results"
 

@@ -85,12 +85,13 @@ def allowed(tasks: Sequence[Task]) -> Tensor:
     return torch.stack(masks).float()
 
 
-def shows(picture: Tensor, scene: Scene, *, moved: float | None = None) -> bool:
-    """Tell whether a picture [3, 64, 64] reads as this scene: background, and of each thing shape and colour.
+def shows(picture: Tensor, scene: Scene) -> bool:
+    """Tell whether a picture [3, 64, 64] reads as this scene: background, and of each thing shape and colour."""
+    return agree(reader.read(picture), scene)
 
-    With `moved` the centres have to be that near, too, in pixels.
-    """
-    found = reader.read(picture)
+
+def agree(found: Scene | None, scene: Scene, *, moved: float | None = None) -> bool:
+    """Tell whether what was read is this scene; with `moved` the centres have to be that near, too, in pixels."""
     if found is None or found.background != scene.background or len(found.things) != len(scene.things):
         return False
     left = list(found.things)

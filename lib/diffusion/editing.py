@@ -180,7 +180,7 @@ def diffedit(
     target: str | Sequence[str],
     *,
     strength: float = 0.9,
-    guidance: float = 5.0,
+    guidance: float = 7.5,
     steps: int = 50,
     mask: Tensor | None = None,
     mask_strength: float = 0.5,
