@@ -148,14 +148,14 @@ def inverted(judged: Judged, first: int, n: int) -> dict[str, Tensor]:
     return {"psnr": psnr(latent.decode(parts, z), wanted)}
 
 
-def edited(judged: Judged, first: int, n: int) -> dict[str, Tensor]:
-    """Edit with DiffEdit at its defaults."""
+def edited(judged: Judged, first: int, n: int, _defaults: str) -> dict[str, Tensor]:
+    """Edit with DiffEdit at its defaults, which are named so that others are measured anew."""
     pictures, source, target, _ = judged.some(first, n)
     edit = editing.diffedit(judged.parts, pictures, source, target, seed=SEED, first=first)
     return {**_judged(judged, first, edit.pictures), "iou": _iou(judged, first, edit.mask)}
 
 
-def with_true_mask(judged: Judged, first: int, n: int) -> dict[str, Tensor]:
+def with_true_mask(judged: Judged, first: int, n: int, _defaults: str) -> dict[str, Tensor]:
     """Edit with DiffEdit inside of the true mask."""
     pictures, source, target, mask = judged.some(first, n)
     edit = editing.diffedit(judged.parts, pictures, source, target, mask=mask, draws=1, seed=SEED, first=first)
@@ -208,10 +208,10 @@ def _negative(seen: Mapping[str, Tensor], drawing: str) -> Iterator[Record]:
 
 
 def _edits(judged: Judged) -> Iterator[Record]:
-    ours, true, peer = (
-        judged.scores(name, judge)
-        for name, judge in (("edits", edited), ("edits-true-mask", with_true_mask), ("edits-diffusers", theirs))
-    )
+    defaults = str(inspect.signature(editing.diffedit))
+    ours = judged.scores("edits", edited, defaults)
+    true = judged.scores("edits-true-mask", with_true_mask, defaults)
+    peer = judged.scores("edits-diffusers", theirs)
     kinds = [task.kind for task in judged.edits]
     goals = {"success": ">= 90", "iou": ">= 0.75", "background": ">= -1"}
     for key, unit in (("success", "%"), ("iou", "IoU"), ("background", "dB")):

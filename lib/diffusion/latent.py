@@ -105,6 +105,7 @@ def conditioned(parts: Parts, known: Tensor, nothing: Tensor | None = None, guid
     both = known if guidance == 1 else torch.cat([nothing.expand_as(known), known])
 
     def denoise(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        t = t.to(x.device)
         if guidance == 1:
             predicted = parts.unet(x, t, both).sample
         else:
