@@ -28,14 +28,34 @@ from lib.diffusion import editing, latent
 from lib.diffusion.parts import POCKET_FOLDER, Parts
 from lib.diffusion.samplers import sample_ddim
 from lib.edits import Task, agree, allowed, overlap, psnr, shows, tasks
-from lib.measure import Record
+from lib.measure import Record, machine
 
 RUNS = Path(__file__).parent / "runs"
 SEED, COUNT = 2026, 200
-BATCH, BATCH_ON_GPU = 20, 100
+BATCH = 20
 STEPS, GUIDANCE = 25, 7.5
 STRENGTHS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+SHARES = ("right", "read", "shown", "lost", "kept", "success", "near")
+FEWER = 60  # edits at each strength
 Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Scores by name, each [n], and the machine that drew."""
+
+    scores: Mapping[str, Tensor]
+    machine: str
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.scores[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.scores
+
+    def mean(self, name: str) -> float:
+        """The mean of a score; of what is right or wrong, the share in per cent."""
+        return self[name].mean().item() * (100 if name in SHARES else 1)
 
 
 @dataclass
@@ -48,23 +68,28 @@ class Judged:
     count: int = COUNT
     weights: str = field(default_factory=lambda: _weights())
 
-    def scores(self, name: str, judge: Callable[..., Mapping[str, Tensor]], *given: Any, count: int = 0) -> dict:
+    def scores(self, name: str, judge: Callable[..., dict[str, Tensor]], *given: Any, count: int = 0) -> Seen:
         """Score `judge(first, count, *given)` batch by batch."""
-        count, size = count or self.count, BATCH if self.parts.device.type == "cpu" else BATCH_ON_GPU
-        asked = json.dumps([name, repr(given), inspect.getsource(judge), self.weights, SEED])
-        folder = self.runs / f"stable-{hashlib.sha256(asked.encode()).hexdigest()[:12]}"
+        folder, count = self.runs / self.digest(name, judge, *given), count or self.count
         folder.mkdir(parents=True, exist_ok=True)
         found = []
-        for first in range(0, count, size):
-            n = min(size, count - first)
+        for first in range(0, count, BATCH):
+            n = min(BATCH, count - first)
             kept = folder / f"{first}-{n}.pt"
             if not kept.exists():
                 part = kept.with_suffix(f".{os.getpid()}")
-                torch.save({key: value.cpu() for key, value in judge(self, first, n, *given).items()}, part)
+                values = {key: value.cpu() for key, value in judge(self, first, n, *given).items()}
+                torch.save({**values, "machine": machine()}, part)
                 part.replace(kept)
                 self.say(f"{name}: {first + n} of {count}")
             found.append(torch.load(kept, weights_only=True))
-        return {key: torch.cat([part[key] for part in found]) for key in found[0]}
+        machines = dict.fromkeys(part.pop("machine") for part in found)
+        return Seen({key: torch.cat([part[key] for part in found]) for key in found[0]}, " and ".join(machines))
+
+    def digest(self, name: str, judge: Callable[..., Any], *given: Any) -> str:
+        """Return what tells these scores from others: what was asked, how, of which weights."""
+        asked = json.dumps([name, repr(given), inspect.getsource(judge), self.weights, SEED])
+        return f"stable-{hashlib.sha256(asked.encode()).hexdigest()[:12]}"
 
     @cached_property
     def edits(self) -> list[Task]:
@@ -85,20 +110,18 @@ def records(say: Say, runs: Path = RUNS, count: int = COUNT) -> Iterator[Record]
     judged = Judged(Parts.load(device="cuda" if torch.cuda.is_available() else "cpu"), say, runs, count)
     drawing = f"DDIM, {STEPS} steps, guidance {GUIDANCE}"
     seen = judged.scores("vae", reconstructed)
-    yield _record("vae", seen["psnr"].mean(), "dB", ">= 31", seen, f"{_share(seen['read']):.1f} % still read right")
+    yield _record("vae", "psnr", seen, ">= 31", f"{seen.mean('read'):.1f} % still read right")
     one, two = (judged.scores(f"held-out-{word}", held_out, word == "two") for word in ("one", "two"))
-    yield _record("held-out", _share(one["right"]), "%", ">= 95", one, f"one thing on a background; {drawing}")
-    yield _record("held-out/two-things", _share(two["right"]), "%", None, two, f"both things right; {drawing}")
-    yield from _negative(judged.scores("negative", negative), drawing)
+    yield _record("held-out", "right", one, ">= 95", f"one thing on a background; {drawing}")
+    yield _record("held-out/two-things", "right", two, None, f"both things right; {drawing}")
+    seen = judged.scores("negative", negative)
+    shown = Seen({key: value[seen["shown"] == 1] for key, value in seen.scores.items()}, seen.machine)
+    note = f"{seen.mean('shown'):.1f} % of {count} pictures show the thing without it, and these count; {drawing}"
+    yield _record("negative", "lost", shown, ">= 90", f"the background is gone: {note}")
+    yield _record("negative/keep", "kept", shown, ">= 80", f"the thing is still there: {note}")
     seen = judged.scores("inversion", inverted, count=min(40, count))
-    yield _record(
-        "inversion",
-        seen["psnr"].mean(),
-        "dB",
-        ">= 35",
-        seen,
-        "200 steps to noise and back without guidance and prompt, against the autoencoder's own reconstruction",
-    )
+    note = "200 steps to noise and back without guidance and prompt, against the autoencoder's own reconstruction"
+    yield _record("inversion", "psnr", seen, ">= 35", note)
     yield from _edits(judged)
 
 
@@ -155,6 +178,13 @@ def edited(judged: Judged, first: int, n: int, _defaults: str) -> dict[str, Tens
     return {**_judged(judged, first, edit.pictures), "iou": _iou(judged, first, edit.mask)}
 
 
+def edited_to(judged: Judged, first: int, n: int, strength: float, _defaults: str) -> dict[str, Tensor]:
+    """Edit with DiffEdit at another strength."""
+    pictures, source, target, _ = judged.some(first, n)
+    edit = editing.diffedit(judged.parts, pictures, source, target, strength=strength, seed=SEED, first=first)
+    return {**_judged(judged, first, edit.pictures), "iou": _iou(judged, first, edit.mask)}
+
+
 def with_true_mask(judged: Judged, first: int, n: int, _defaults: str) -> dict[str, Tensor]:
     """Edit with DiffEdit inside of the true mask."""
     pictures, source, target, mask = judged.some(first, n)
@@ -200,48 +230,48 @@ def pipeline(parts: Parts) -> diffusers.StableDiffusionDiffEditPipeline:
     return pipe
 
 
-def _negative(seen: Mapping[str, Tensor], drawing: str) -> Iterator[Record]:
-    shown = seen["shown"] == 1
-    note = f"{_share(seen['shown']):.1f} % of the pictures show the thing without it, and these count; {drawing}"
-    yield _record("negative", _share(seen["lost"][shown]), "%", ">= 90", seen, f"the background is gone: {note}")
-    yield _record("negative/keep", _share(seen["kept"][shown]), "%", ">= 80", seen, f"the thing is still there: {note}")
-
-
 def _edits(judged: Judged) -> Iterator[Record]:
     defaults = str(inspect.signature(editing.diffedit))
     ours = judged.scores("edits", edited, defaults)
     true = judged.scores("edits-true-mask", with_true_mask, defaults)
     peer = judged.scores("edits-diffusers", theirs)
-    kinds = [task.kind for task in judged.edits]
-    goals = {"success": ">= 90", "iou": ">= 0.75", "background": ">= -1"}
-    for key, unit in (("success", "%"), ("iou", "IoU"), ("background", "dB")):
-        mean = _share if unit == "%" else Tensor.mean
-        for name, seen in (("", ours), ("/true-mask", true), ("/diffusers", peer)):
-            if key in seen:
-                by_kind = {kind: seen[key][[k == kind for k in kinds]] for kind in dict.fromkeys(kinds)}
-                told = ", ".join(f"{kind} {mean(part):.3g}" for kind, part in by_kind.items())
-                about = "" if key != "background" else f"; the edit itself {seen['outside'].mean():.1f} dB"
-                goal = None if name else goals[key]
-                yield _record(f"edit-{key}{name}", mean(seen[key]), unit, goal, seen, f"{told}{about}")
-        if key == "success":
-            yield _record("edit-success/in-place", _share(ours["near"]), "%", None, ours, "and within 4 pixels")
+    for key, goal in (("success", ">= 90"), ("iou", ">= 0.75"), ("background", ">= -1"), ("near", None)):
+        yield _record(f"edit-{key}", key, ours, goal, _by_kind(judged, ours, key))
+        yield _record(f"edit-{key}/diffusers", key, peer, None, _by_kind(judged, peer, key))
+        if key in true:
+            yield _record(f"edit-{key}/true-mask", key, true, None, _by_kind(judged, true, key))
     plain = {strength: judged.scores(f"over-{strength}", over, strength) for strength in STRENGTHS}
     yield _against_plain(ours, plain)
+    fewer = min(FEWER, judged.count)
+    masked = {s: judged.scores(f"edits-{s}", edited_to, s, defaults, count=fewer) for s in STRENGTHS}
+    for way, tried in (("image-to-image", plain), ("diffedit", masked)):
+        for strength, seen in tried.items():
+            for key in ("success", "near", "background"):
+                yield _record(f"strength/{way}/{strength:g}/{key}", key, seen, None, f"{way} at strength {strength:g}")
 
 
-def _against_plain(ours: Mapping[str, Tensor], plain: Mapping[float, Mapping[str, Tensor]]) -> Record:
+def _by_kind(judged: Judged, seen: Seen, key: str) -> str:
+    kinds = [task.kind for task in judged.edits]
+    parts = {
+        kind: Seen({key: seen[key][[k == kind for k in kinds]]}, seen.machine).mean(key)
+        for kind in dict.fromkeys(kinds)
+    }
+    told = ", ".join(f"{kind} {value:.3g}" for kind, value in parts.items())
+    about = {
+        "near": "as edit-success, and every thing within 4 pixels of where it was: ",
+        "background": f"outside of the true mask, less encode and decode's; the edit's {seen.mean('outside'):.1f}: ",
+    }
+    return about.get(key, "") + told
+
+
+def _against_plain(ours: Seen, plain: Mapping[float, Seen]) -> Record:
     """Compare backgrounds with image-to-image at the least strength that succeeds as often, or at the best there is."""
-    wanted = _share(ours["success"])
-    enough = [strength for strength, seen in plain.items() if _share(seen["success"]) >= wanted]
-    strength = min(enough) if enough else max(plain, key=lambda s: _share(plain[s]["success"]))
-    told = "; ".join(
-        f"{s:g}: {_share(seen['success']):.1f} %, {seen['background'].mean():.1f} dB" for s, seen in plain.items()
-    )
-    better = ours["background"].mean() - plain[strength]["background"].mean()
-    note = (
-        f"at strength {strength:g} ({'as many' if enough else 'fewer'} succeed); strength: success, background: {told}"
-    )
-    return _record("edit-background/over-image-to-image", better, "dB", ">= 3", ours, note)
+    enough = [strength for strength, seen in plain.items() if seen.mean("success") >= ours.mean("success")]
+    strength = min(enough) if enough else max(plain, key=lambda s: plain[s].mean("success"))
+    gained = {"background": ours["background"] - plain[strength]["background"]}
+    shares = f"{plain[strength].mean('success'):.1f} % succeed, here {ours.mean('success'):.1f} %"
+    note = f"image-to-image at strength {strength:g}, where {shares}"
+    return _record("edit-background/over-image-to-image", "background", Seen(gained, ours.machine), ">= 3", note)
 
 
 def _judged(judged: Judged, first: int, edited: Tensor) -> dict[str, Tensor]:
@@ -279,13 +309,18 @@ def _fresh(first: int, n: int, held: bool | None, two: bool | None) -> scenes.Sc
     return many.rows(slice(first, first + n))
 
 
-def _share(right: Tensor) -> float:
-    return 100 * right.mean().item()
-
-
-def _record(name: str, value: Any, unit: str, goal: str | None, seen: Mapping[str, Tensor], note: str) -> Record:
-    n = len(next(iter(seen.values())))
-    return Record(f"stable/{name}", float(value), unit, target=goal, n=n, seed=SEED, note=note)
+def _record(name: str, key: str, seen: Seen, goal: str | None, note: str) -> Record:
+    unit = "%" if key in SHARES else "IoU" if key == "iou" else "dB"
+    return Record(
+        f"stable/{name}",
+        seen.mean(key),
+        unit,
+        target=goal,
+        n=len(seen[key]),
+        seed=SEED,
+        note=note,
+        machine=seen.machine,
+    )
 
 
 def _weights() -> str:

@@ -35,7 +35,7 @@ def encode_prompt(parts: Parts, prompts: str | Sequence[str]) -> Tensor:
         raise ValueError("at least one prompt is needed")
     length = parts.tokenizer.model_max_length
     for prompt in prompts:
-        pieces = parts.tokenizer.tokenize(prompt)
+        pieces = parts.tokenizer.tokenize(prompt, verbose=False)  # longer ones are told below
         if len(pieces) > length - 2:
             lost = "".join(pieces[length - 2 :]).replace("</w>", " ").strip()
             warnings.warn(f"a prompt has {length - 2} tokens at most, this was cut off: {lost!r}", stacklevel=2)

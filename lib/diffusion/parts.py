@@ -29,6 +29,8 @@ from lib import data
 from lib.diffusion.schedule import Schedule
 
 POCKET = "pocket"
+STABLE_DIFFUSION = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+PINNED = {STABLE_DIFFUSION: "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"}  # the revision where none is named
 POCKET_FOLDER, POCKET_COMMAND = "models/pocket", "python -m lib.diffusion.pocket train"
 WEIGHTS = {
     "text_encoder": "model.safetensors",
@@ -67,6 +69,8 @@ class Parts:
         network: bool = True,
     ) -> Parts:
         """Load the parts from "pocket", a folder, or an identifier on the hub ("owner/name", with its `revision`).
+
+        `STABLE_DIFFUSION` is the identifier of Stable Diffusion 1.5, whose revision is pinned.
 
         Only safetensors are read. Raises ValueError that names the part and the remedy for a part that is missing,
         broken or pickled, another family than Stable Diffusion 1 and 2, half precision on a CPU, no network, a
@@ -153,6 +157,7 @@ def _folder(source: str | Path, revision: str | None, network: bool) -> Path:
         raise ValueError(f"no folder {str(source)!r}; pass a folder, {POCKET!r}, or owner/name on the hub")
     wanted = ["model_index.json", "tokenizer/*", "scheduler/*", *(f"{part}/config.json" for part in WEIGHTS)]
     wanted += [f"{part}/{name}" for part, name in WEIGHTS.items()]
+    revision = revision or PINNED.get(source)
     try:
         return Path(snapshot_download(source, revision=revision, allow_patterns=wanted, local_files_only=not network))
     except RevisionNotFoundError as error:
