@@ -179,7 +179,7 @@ def diffedit(
     source: str | Sequence[str],
     target: str | Sequence[str],
     *,
-    strength: float = 0.9,
+    strength: float = 0.8,
     guidance: float = 7.5,
     steps: int = 50,
     mask: Tensor | None = None,

@@ -106,6 +106,21 @@ def test_the_hub_is_asked_for_safetensors_of_a_revision_only(stable_folder, monk
     assert "unet/diffusion_pytorch_model.safetensors" in asked["allow_patterns"]
 
 
+def test_stable_diffusion_is_pinned_and_another_revision_may_be_named(stable_folder, monkeypatch):
+    asked = []
+
+    def fetch(name, *, revision, **_):
+        asked.append(revision)
+        return str(stable_folder)
+
+    monkeypatch.setattr(module, "snapshot_download", fetch)
+    Parts.load(module.STABLE_DIFFUSION)
+    Parts.load(module.STABLE_DIFFUSION, revision="other")
+    Parts.load("owner/name")
+    assert asked == [module.PINNED[module.STABLE_DIFFUSION], "other", None]
+    assert len(asked[0]) == 40
+
+
 @pytest.mark.parametrize(
     ("error", "message"),
     [

@@ -1,0 +1,110 @@
+"""The long scores in small, with the model that ships: they go on where they were, and tell right from wrong."""
+
+import pytest
+import torch
+
+from bench import stable_full as full
+from lib import scenes
+from lib.diffusion.parts import Parts
+from lib.edits import tasks
+from lib.measure import machine
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # numpy 2 in diffusers
+
+
+@pytest.fixture(scope="module")
+def pocket():
+    return Parts.load()
+
+
+@pytest.fixture
+def judged(pocket, tmp_path, monkeypatch):
+    monkeypatch.setattr(full, "BATCH", 2)
+    monkeypatch.setattr(full, "STEPS", 2)
+    return full.Judged(pocket, lambda _: None, tmp_path, 4)
+
+
+def test_an_interrupted_score_goes_on_and_ends_as_the_whole_one(judged):
+    def judge(judged, first, n):
+        asked.append(first)
+        if stop and first:
+            raise KeyboardInterrupt
+        return {"right": torch.arange(first, first + n).float()}
+
+    asked, stop = [], True
+    with pytest.raises(KeyboardInterrupt):
+        judged.scores("x", judge)
+    stop = False
+    seen = judged.scores("x", judge)
+    assert asked == [0, 2, 2]
+    assert seen["right"].tolist() == [0, 1, 2, 3]
+    assert seen.mean("right") == 150
+    assert seen.machine == machine()
+    judged.scores("x", judge)
+    assert asked == [0, 2, 2]
+
+
+def test_other_questions_settings_and_weights_are_scored_anew(judged, pocket, tmp_path):
+    names = {
+        judged.digest("over", full.over, 0.5),
+        judged.digest("over", full.over, 0.6),
+        judged.digest("negative", full.negative),
+        full.Judged(pocket, print, tmp_path, 4, weights="others").digest("over", full.over, 0.5),
+    }
+    assert len(names) == 4
+
+
+def test_a_perfect_editor_is_right_and_in_place_and_one_that_does_nothing_is_not(judged):
+    wanted = scenes.of([task.target for task in judged.edits]).pictures()
+    there = scenes.of([task.source for task in judged.edits]).pictures()
+    assert judged.edits == tasks(4, full.SEED)
+    perfect, idle = full._judged(judged, 0, wanted), full._judged(judged, 0, there)
+    assert perfect["success"].tolist() == perfect["near"].tolist() == [1] * 4
+    assert perfect["outside"].eq(100).all()
+    assert perfect["background"].gt(0).all()
+    assert idle["success"].sum() == 0
+    assert idle["outside"].eq(100).all()
+
+
+def test_reconstructions_and_inversion_are_scored(judged, monkeypatch):
+    seen = judged.scores("vae", full.reconstructed)
+    assert seen["psnr"].min() > 25
+    assert seen.mean("read") == 100
+    monkeypatch.setattr(full.latent, "times", lambda parts, steps: parts.schedule.times(4, "leading", 1))
+    monkeypatch.setattr(full.editing, "times", full.latent.times)
+    assert full.inverted(judged, 0, 1)["psnr"][0] > 15
+
+
+def test_records_name_goal_machine_and_kinds(judged, monkeypatch):
+    right = torch.tensor([1.0, 1.0, 0.0, 1.0])
+    some = {"success": right, "near": right, "iou": right, "background": -right, "outside": 30 * right}
+    edit = full.Seen(some, "a machine")
+    plain = {s: full.Seen({**some, "background": -20 * right}, "other") for s in (0.5, 0.9)}
+    record = full._record("edit-success", "success", edit, ">= 90", full._by_kind(judged, edit, "success"))
+    assert (record.name, record.value, record.unit, record.n) == ("stable/edit-success", 75, "%", 4)
+    assert (record.machine, record.target) == ("a machine", ">= 90")
+    assert record.note == "colour 100, shape 100, background 0"
+    better = full._against_plain(edit, plain)
+    assert better.value == pytest.approx(14.25)
+    assert "at strength 0.5" in better.note
+
+
+def test_the_peer_is_asked_as_it_comes(judged, monkeypatch):
+    class Pipe:
+        def generate_mask(self, image, target, *, source_prompt, generator):
+            asked.append((target, source_prompt, image.shape[0]))
+            return torch.ones(1, 16, 16).numpy()
+
+        def invert(self, prompt, image, *, generator):
+            return type("", (), {"latents": torch.zeros(1)})
+
+        def __call__(self, target, mask, latents, *, negative_prompt, output_type):
+            assert mask.shape == (2, 16, 16)
+            return type("", (), {"images": scenes.of([task.target for task in judged.edits[:2]]).pictures()})
+
+    asked = []
+    monkeypatch.setattr(full, "pipeline", lambda _: Pipe())
+    found = full.theirs(judged, 0, 2)
+    assert asked == [(*task.prompts[::-1], 1) for task in judged.edits[:2]]
+    assert found["success"].tolist() == [1, 1]
+    assert found["iou"].tolist() == pytest.approx(full._iou(judged, 0, torch.ones(2, 16, 16)).tolist())
