@@ -6,6 +6,7 @@ with f the factor of the autoencoder. Noise comes from one generator a picture: 
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from collections.abc import Sequence
@@ -98,8 +99,10 @@ def conditioned(parts: Parts, known: Tensor, nothing: Tensor | None = None, guid
 
     With `guidance` w it goes from the prediction for `nothing` w times the way to that for `known` (Ho and Salimans
     2022, equation 6). `nothing` is what is known of the empty prompt, or of one that names what is *not* wanted: a
-    negative prompt. Both predictions are one call of the U-Net.
+    negative prompt. Both predictions are one call of the U-Net. Raises ValueError for guidance below 0.
     """
+    if not 0 <= guidance < math.inf:
+        raise ValueError(f"guidance must be at least 0 and finite, got {guidance}")
     if guidance != 1 and nothing is None:
         raise ValueError(f"guidance {guidance:g} needs a prompt to go away from: pass `nothing`")
     both = known if guidance == 1 else torch.cat([nothing.expand_as(known), known])

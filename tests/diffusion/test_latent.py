@@ -115,6 +115,12 @@ def test_what_is_no_picture_is_named(parts, wrong, message):
         encode_image(parts, wrong)
 
 
+@pytest.mark.parametrize("guidance", [-1.0, float("nan"), float("inf")])
+def test_guidance_out_of_range_is_named(parts, guidance):
+    with pytest.raises(ValueError, match=f"guidance must be at least 0 and finite, got {guidance}"):
+        text_to_image(parts, PROMPT, guidance=guidance, steps=1)
+
+
 def test_strength_keeps_a_part_of_the_steps(parts):
     all_times = times(parts, 10)
     assert len(part_of(all_times, 0.5)) == 5

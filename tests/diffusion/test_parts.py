@@ -3,7 +3,9 @@
 import errno
 import json
 import shutil
+from functools import partial
 
+import huggingface_hub
 import pytest
 import torch
 from diffusers import DDIMScheduler, PNDMScheduler
@@ -11,6 +13,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError, RevisionNotFoundErro
 
 from lib.diffusion import parts as module
 from lib.diffusion.parts import Parts, schedule_of
+from tests.diffusion.hub import serve
 
 
 @pytest.fixture
@@ -104,6 +107,41 @@ def test_the_hub_is_asked_for_safetensors_of_a_revision_only(stable_folder, monk
     assert (asked["name"], asked["revision"], asked["local_files_only"]) == ("owner/name", "abc", True)
     assert not any(".bin" in pattern or ".ckpt" in pattern for pattern in asked["allow_patterns"])
     assert "unet/diffusion_pytorch_model.safetensors" in asked["allow_patterns"]
+
+
+@pytest.fixture
+def hub(stable_folder, tmp_path, monkeypatch):
+    """The real client, asking a hub on this machine; yields the files that it fetched."""
+    (stable_folder / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"a pickle")
+    with serve("owner/name", stable_folder) as (address, fetched):
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+        fetch = partial(huggingface_hub.snapshot_download, endpoint=address, cache_dir=tmp_path / "cache")
+        monkeypatch.setattr(module, "snapshot_download", fetch)
+        yield fetched
+    (stable_folder / "unet" / "diffusion_pytorch_model.bin").unlink()
+
+
+def test_a_checkpoint_is_fetched_once_and_without_its_pickles(hub, parts):
+    ours, theirs = Parts.load("owner/name").unet.state_dict(), parts.unet.state_dict()
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    assert "unet/diffusion_pytorch_model.safetensors" in hub
+    assert not any(file.endswith(".bin") for file in hub)
+    assert len(hub) == len(set(hub))
+    hub.clear()
+    again = Parts.load("owner/name", network=False)
+    assert torch.equal(again.unet.conv_in.weight, parts.unet.conv_in.weight)
+    assert hub == []
+
+
+def test_what_the_hub_does_not_have_is_named(hub):
+    with pytest.raises(ValueError, match="owner/name has no revision 'elsewhere': look it up on the hub"):
+        Parts.load("owner/name", revision="elsewhere")
+    with pytest.raises(ValueError, match="owner/other: not on the hub, or behind a licence"):
+        Parts.load("owner/other")
+    with pytest.raises(ValueError, match="owner/name is not in the cache and the hub is out of reach"):
+        Parts.load("owner/name", network=False)
+    assert hub == []
 
 
 def test_stable_diffusion_is_pinned_and_another_revision_may_be_named(stable_folder, monkeypatch):
