@@ -52,6 +52,8 @@ class Clock(Callback):
     whole_fit, order = True, 96
 
     def __init__(self, seconds: float) -> None:
+        if not seconds > 0:
+            raise ValueError(f"a fit needs more than 0 seconds, got {seconds}")
         self.seconds, self.began = seconds, time.monotonic()
 
     @property

@@ -138,6 +138,8 @@ def test_the_clock_counts_what_was_over_before_a_cut():
     assert 0.5 <= again.share < 0.6
     again.load_state_dict({"over": 500.0})
     assert again.share == 1
+    with pytest.raises(ValueError, match=r"more than 0 seconds, got -60"):
+        Clock(-60)
 
 
 def test_the_command_trains_what_is_missing_and_ships_what_is_whole(tmp_path, capsys, monkeypatch):
