@@ -33,7 +33,7 @@ from lib.measure import Record, machine
 RUNS = Path(__file__).parent / "runs"
 SEED, COUNT = 2026, 200
 BATCH = 20
-STEPS, GUIDANCE = 25, 7.5
+STEPS, GUIDANCE, NEGATIVE = 25, 7.5, 6.0
 STRENGTHS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 SHARES = ("right", "read", "shown", "lost", "kept", "success", "near")
 FEWER = 60  # edits at each strength
@@ -116,7 +116,7 @@ def records(say: Say, runs: Path = RUNS, count: int = COUNT) -> Iterator[Record]
     yield _record("held-out/two-things", "right", two, None, f"both things right; {drawing}")
     seen = judged.scores("negative", negative)
     shown = Seen({key: value[seen["shown"] == 1] for key, value in seen.scores.items()}, seen.machine)
-    note = f"{seen.mean('shown'):.1f} % of {count} pictures show the thing without it, and these count; {drawing}"
+    note = f"{seen.mean('shown'):.1f} % of {count} show the thing without it, and these count; guidance {NEGATIVE:g}"
     yield _record("negative", "lost", shown, ">= 90", f"the background is gone: {note}")
     yield _record("negative/keep", "kept", shown, ">= 80", f"the thing is still there: {note}")
     seen = judged.scores("inversion", inverted, count=min(40, count))
@@ -145,7 +145,7 @@ def negative(judged: Judged, first: int, n: int) -> dict[str, Tensor]:
     """Name a thing and no background; then, with the same seed, the background that came as what is not wanted."""
     many = _fresh(first, n, None, False)
     prompts = [scenes.caption(many[i], 1) for i in range(n)]
-    draw = partial(latent.text_to_image, judged.parts, prompts, guidance=GUIDANCE, steps=STEPS, seed=SEED, first=first)
+    draw = partial(latent.text_to_image, judged.parts, prompts, guidance=NEGATIVE, steps=STEPS, seed=SEED, first=first)
     before = [reader.read(picture) for picture in draw()]
     unwanted = [f"a {scene.background if scene else 'white'} background" for scene in before]
     after = [reader.read(picture) for picture in draw(negative=unwanted)]
