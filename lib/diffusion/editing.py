@@ -125,8 +125,8 @@ def _disagreement(
 def normalised(difference: Tensor, quantile: float = 0.99) -> Tensor:
     """Return differences [n, h, w] from 0 to 1: those above the quantile are cut to it, which becomes 1.
 
-    The paper removes extreme values and rescales, and does not say how (section 3.2). Its authors' code cuts at three
-    times the mean, which assumes that little of the picture changes; a quantile does not.
+    The paper removes extreme values and rescales, and does not say how (section 3.2). The pipeline of diffusers cuts at
+    three times the mean, which assumes that little of the picture changes; a quantile does not.
     """
     if not 0 < quantile <= 1:
         raise ValueError(f"quantile must be above 0 and at most 1, got {quantile}")
