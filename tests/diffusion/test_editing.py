@@ -125,7 +125,7 @@ def test_diffedit_keeps_what_is_outside_of_its_mask(parts):
     assert 0 < edit.mask.mean() < 1
     outside = (edit.mask == 0)[:, None].expand_as(kept)
     assert torch.allclose(walked[-1][outside], kept[outside], atol=1e-6)
-    assert len(walked) == 9
+    assert len(walked) == 8
     assert torch.equal(edit.mask, edit_mask(parts, picture(), SOURCE, TARGET, draws=2, **how))
 
 

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from lib import data, files, scenes
-from lib.diffusion.parts import POCKET_FOLDER
+from lib.diffusion.parts import POCKET_COMMAND, POCKET_FOLDER
 from lib.diffusion.pocket import models
 from lib.diffusion.pocket.train import restore_text
 
@@ -90,7 +90,9 @@ def ship(trained: Path, *, manifest: Path = data.MANIFEST) -> Path:
     }
     for name, raw in written.items():
         files.replace(manifest.parent / POCKET_FOLDER / name, raw)
-        about = json.loads((trained / f"{MADE[name.split('/')[0]]}.json").read_text()) if "safetensors" in name else {}
+        about = {"made_by": POCKET_COMMAND}
+        if name.endswith(".safetensors"):
+            about = json.loads((trained / f"{MADE[name.split('/')[0]]}.json").read_text())
         listed["files"][f"{POCKET_FOLDER}/{name}"] = {
             "sha256": hashlib.sha256(raw).hexdigest(),
             "bytes": len(raw),
