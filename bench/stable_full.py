@@ -1,7 +1,8 @@
 """What Pocket Stable Diffusion can do, scored on drawn scenes: pictures of held-out prompts, and held-out edits.
 
 What is kept in `bench/runs` are the scores of each batch, under a digest of what was asked and of the weights: an
-interrupted measurement goes on from there, and other weights or settings start anew. A GPU is used if there is one.
+interrupted measurement goes on from there, and other weights or settings start anew. A change of the library does not:
+remove the folder after one. A GPU is used if there is one.
 """
 
 from __future__ import annotations

@@ -195,7 +195,7 @@ def diffedit(
 
     Find the mask, unless it is given (in pixels or on the latents' grid); encode the pictures to `strength` by DDIM
     without a prompt; walk back with the target, outside of the mask along the way that the encoding took. The defaults
-    are what did best on Pocket Stable Diffusion; the paper has a threshold of 0.5.
+    were chosen on Pocket Stable Diffusion; the paper has a threshold of 0.5.
     """
     z = encode_image(parts, pictures)
     maps = _disagreement(parts, z, source, target, mask_strength, draws, seed, first)
