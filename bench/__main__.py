@@ -22,6 +22,7 @@ BENCHES = {
     "diffusion-full": "bench.diffusion_full",
     "stable": "bench.stable",
     "stable-full": "bench.stable_full",
+    "style": "bench.style",
 }
 LONG = ("fashion", "diffusion-full", "stable-full")  # hours on two cores, resumable: measured only when named
 NAMES = f"one or more of: {', '.join(BENCHES)} (default: all but {', '.join(LONG)})"

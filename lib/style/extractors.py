@@ -204,9 +204,9 @@ def _squeezenet(root: str | Path | None) -> Extractor:
     for module in net.modules():
         if isinstance(module, nn.ReLU):
             module.inplace = False  # so that a hook on what comes before sees it as it was
-    style = ("relu1", "fire2", "fire4", "fire6", "fire8")
+    style = ("relu1", "fire2", "fire3", "fire4", "fire6")
     source = data.Source("squeezenet", "local", where, SQUEEZENET_SHA256)
-    return Extractor("squeezenet", net, "fire6", style, source)
+    return Extractor("squeezenet", net, "fire5", style, source)
 
 
 def _file(root: str | Path | None, name: str) -> tuple[Path, str]:

@@ -37,8 +37,8 @@ def objective(
     at in tiles of so many pixels a side, for those larger than memory. Raises ValueError for a picture without layers,
     and where there is nothing to be like.
     """
-    content_shares = _shares("content", content, content_layers, content_weight)
-    style_shares = _shares("style", style, style_layers, style_weight)
+    content_shares = shares("content", content, content_layers, content_weight)
+    style_shares = shares("style", style, style_layers, style_weight)
     layers = list(dict.fromkeys([*content_shares, *style_shares]))
     if not layers:
         raise ValueError("an objective needs a picture to be like, in its content or in its style")
@@ -60,7 +60,7 @@ def _measure(
     return {name: found[name] for name in content}, {name: gram(found[name]) for name in style}
 
 
-def _shares(what: str, picture: Tensor | None, layers: Layers, weight: float) -> dict[str, float]:
+def shares(what: str, picture: Tensor | None, layers: Layers, weight: float) -> dict[str, float]:
     """Return the layers in which a picture is to be compared, and how much of `weight` is each one's."""
     if picture is None:
         return {}

@@ -35,7 +35,7 @@ def optimise_image(
     *,
     method: str = "lbfgs",
     rate: float | None = None,
-    history: int = 10,
+    history: int = 20,
     watch: Watch | None = None,
 ) -> Optimised:
     """Lower the loss of pictures [n, 3, h, w] in [0, 1], beginning with `start`, which stays as it is.

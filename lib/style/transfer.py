@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -12,7 +13,8 @@ from lib.names import known
 from lib.pictures import resize
 from lib.style.colours import grey, match_colours, with_colours_of
 from lib.style.extractors import Extractor
-from lib.style.objective import objective
+from lib.style.features import receptive_field
+from lib.style.objective import objective, shares
 from lib.style.optimise import optimise_image
 
 COLOURS = ("style", "matched", "brightness")
@@ -32,47 +34,56 @@ def transfer(
     content: Tensor | None = None,
     *,
     sizes: int | Sequence[int] = (128, 256),
-    steps: int = 100,
+    steps: int | Sequence[int] = 100,
     style_weight: float = 10.0,
     start: str = "content",
     colours: str = "style",
     seed: int = 0,
-    about: dict[str, Any] | None = None,
+    about: Mapping[str, Any] = MappingProxyType({}),
     **optimiser: Any,
 ) -> Transferred:
     """Return `content` in the style of `style`, pictures [1, 3, h, w] in [0, 1]; without content, style's texture.
 
     It is made at each of `sizes`, the longer side in pixels, in so many `steps` each, from the small one up: a layer
     sees more of a small picture, so large forms are settled where they are cheap (Gatys et al. 2017, "Controlling
-    perceptual factors in neural style transfer", section 6). `start` is "content" or "noise", drawn from `seed`; a
-    texture starts from noise. `colours` are the style's, or the content's: "matched" gives the style picture the
-    content's colours beforehand, "brightness" transfers brightness alone. `about` goes to `objective` (layers, weights,
-    smoothness, tile), and what else is given to `optimise_image` (method, rate, history, watch).
+    perceptual factors in neural style transfer", section 6). On the way, a style layer that looks at more than the
+    whole small picture is left out. `start` is "content" or "noise", drawn from `seed`; a texture starts from noise.
+    `colours` are the style's, or the content's: "matched" gives the style picture the content's colours beforehand,
+    "brightness" transfers brightness alone. `about` goes to `objective` (layers, smoothness, tile, ...), and what else
+    is given to `optimise_image` (method, rate, history, watch).
     """
     known("colours", colours, COLOURS)
     known("start", start, STARTS)
     if content is None and colours != "style":
         raise ValueError(f"colours={colours!r} are those of a content picture, and there is none")
-    about = {"content_layers": extractor.content, "style_layers": extractor.style} | (about or {})
+    sizes = (sizes,) if isinstance(sizes, int) else tuple(sizes)
+    steps = (steps,) * len(sizes) if isinstance(steps, int) else tuple(steps)
+    about = {"content_layers": extractor.content, "style_layers": extractor.style} | dict(about)
+    layers = shares("style", style, about.pop("style_layers"), style_weight)
+    need = {name: receptive_field(extractor.net, name).size for name in layers}
     picture, losses = None, []
-    for size in (sizes,) if isinstance(sizes, int) else sizes:
-        subject = None if content is None else resize(content, size)
-        manner = _coloured(resize(style, size), subject, colours)
-        seen = grey(subject) if colours == "brightness" else subject
-        goal = objective(extractor.net, content=seen, style=manner, style_weight=style_weight, **about)
-        like = manner if seen is None else seen
+    for size, count in zip(sizes, steps, strict=True):
+        subject, manner = _at(size, content, style, colours)
+        like = manner if subject is None else subject
+        room = min(*like.shape[2:], *manner.shape[2:])
+        fitting = {name: share for name, share in layers.items() if need[name] <= room or size == sizes[-1]}
+        weights = {"style_layers": fitting, "style_weight": sum(fitting.values())}
+        goal = objective(extractor.net, content=subject, style=manner, **weights, **about)
         if picture is None:
-            picture = like if start == "content" and seen is not None else _noise(like, seed)
-        picture = resize(picture, tuple(like.shape[2:]))
-        picture, found = optimise_image(goal, picture, steps, **optimiser)
+            picture = like if start == "content" and subject is not None else _noise(like, seed)
+        picture, found = optimise_image(goal, resize(picture, tuple(like.shape[2:])), count, **optimiser)
         losses.append(found)
-    return Transferred(with_colours_of(picture, subject) if colours == "brightness" else picture, losses)
+    if colours == "brightness":
+        picture = with_colours_of(picture, resize(content, sizes[-1]))
+    return Transferred(picture, losses)
 
 
-def _coloured(style: Tensor, content: Tensor | None, colours: str) -> Tensor:
+def _at(size: int, content: Tensor | None, style: Tensor, colours: str) -> tuple[Tensor | None, Tensor]:
+    """Return both pictures at one size, in the colours in which they are compared."""
+    content, style = (None if picture is None else resize(picture, size) for picture in (content, style))
     if colours == "matched":
-        return match_colours(style, content)
-    return grey(style) if colours == "brightness" else style
+        return content, match_colours(style, content)
+    return (grey(content), grey(style)) if colours == "brightness" else (content, style)
 
 
 def _noise(like: Tensor, seed: int) -> Tensor:
