@@ -21,8 +21,8 @@ from lib.style import Extractor, Objective, load, objective, optimise_image, tra
 SIZE, LOOKS = 256, 300
 CONTENT = "conv2_2"  # the tutorial's conv_4, and its conv_1 to conv_5:
 STYLE = ("conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1")
-# The tutorial's million is for inputs of deviation 1. This network's are 255 x 0.226 times as large, and its features as
-# well: the square of that brings style and content back into the tutorial's proportion.
+# The tutorial's million is for inputs of deviation 1. This network's are 255 x 0.226 times as large, and so are its
+# features: the square of that brings style and content back into the tutorial's proportion.
 STYLE_WEIGHT = 1e6 / (255 * 0.226) ** 2
 LARGE, SHOWN, TILE = 2048, 512, 256
 PEAK = """

@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -87,10 +88,12 @@ class Field:
         return self.before + self.after + 1
 
 
+@lru_cache(maxsize=64)
 def receptive_field(model: nn.Module, layer: str) -> Field:
     """Find by trying what a place of a layer looks at: rows of NaN turn to NaN each output that sees one of them.
 
-    The model counts as the same across as down, and stays as it is. Raises ValueError for an unknown layer, and for
+    The model counts as the same across as down, and stays as it is. It is tried once, and the answer remembered: after
+    a change of a model's layers call `receptive_field.cache_clear()`. Raises ValueError for an unknown layer, and for
     one that looks at the whole picture or at more than 2048 pixels of it.
     """
     modules = {name: module for name, module in model.named_modules() if name}

@@ -58,6 +58,8 @@ def transfer(
         raise ValueError(f"colours={colours!r} are those of a content picture, and there is none")
     sizes = (sizes,) if isinstance(sizes, int) else tuple(sizes)
     steps = (steps,) * len(sizes) if isinstance(steps, int) else tuple(steps)
+    if not sizes or len(sizes) != len(steps):
+        raise ValueError(f"{len(sizes)} sizes need as many steps, got {len(steps)}")
     about = {"content_layers": extractor.content, "style_layers": extractor.style} | dict(about)
     layers = shares("style", style, about.pop("style_layers"), style_weight)
     need = {name: receptive_field(extractor.net, name).size for name in layers}

@@ -1,0 +1,42 @@
+"""Colours are carried over as the formulas say."""
+
+import pytest
+import torch
+from numpy.testing import assert_allclose
+
+from lib.style.colours import grey, match_colours, with_colours_of
+from tests.style.helpers import picture
+
+
+def statistics(x):
+    pixels = x[0].flatten(1)
+    return pixels.mean(1), torch.cov(pixels)
+
+
+def test_matched_colours_have_the_mean_and_covariance_of_the_other():
+    a, b = picture(40, 50, 1) * 0.4 + 0.3, picture(30, 20, 2) * 0.2 + torch.tensor([0.2, 0.4, 0.5]).view(3, 1, 1)
+    moved = match_colours(a, b)
+    assert moved.shape == a.shape
+    assert 0 < moved.min() < moved.max() < 1
+    for found, wanted in zip(statistics(moved), statistics(b), strict=True):
+        assert_allclose(found, wanted, atol=1e-4)
+    assert_allclose(match_colours(a, a), a, atol=1e-9)
+
+
+def test_a_grey_picture_can_take_and_give_colours():
+    a, b = picture(20, 20, 1), grey(picture(20, 20, 2)) * 0.5 + 0.2
+    assert match_colours(b, a).isfinite().all()
+    moved = match_colours(a, b)
+    assert (moved - moved.mean(1, keepdim=True)).abs().max() < 0.05
+
+
+def test_brightness_is_one_picture_s_and_colour_the_other_s():
+    a, b = picture(20, 24, 1) * 0.2 + 0.4, picture(20, 24, 2) * 0.2 + 0.4
+    mixed = with_colours_of(a, b)
+    assert_allclose(grey(mixed), grey(a), atol=1e-3)
+    assert_allclose(mixed - grey(mixed), b - grey(b), atol=1e-3)
+    assert_allclose(with_colours_of(a, a), a, atol=1e-6)
+    with pytest.raises(ValueError, match=r"of one size, got \[1, 3, 20, 24\] and \[1, 3, 4, 4\]"):
+        with_colours_of(a, picture(4, 4))
+    with pytest.raises(ValueError, match=r"expected a picture \[1, 3, h, w\], got \[2, 3, 4, 4\]"):
+        match_colours(picture(4, 4, n=2), a)

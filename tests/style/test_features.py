@@ -1,0 +1,121 @@
+"""Features are what the layers give, hooks are gone whatever happened, and a receptive field is what the sums say."""
+
+import pytest
+import torch
+from torch import nn
+
+from lib.style import features, receptive_field
+from tests.style.helpers import hooked, picture
+
+
+def test_features_are_what_the_layers_give_in_the_order_asked(net):
+    x = picture(20, 24)
+    found = features(net, ["relu2_1", "conv1_1", "relu2_1"])(x)
+    assert list(found) == ["relu2_1", "conv1_1"]
+    names = [name for name, _ in net.named_children()]
+    for name, value in found.items():
+        assert torch.equal(value, net[: names.index(name) + 1](x))
+    assert features(net, "conv1_2")(x)["conv1_2"].shape == (1, 4, 20, 24)
+    assert hooked(net) == 0
+
+
+def test_a_forward_pass_ends_at_the_deepest_layer_asked_for(net):
+    look = features(net, ["conv1_2", "conv1_1"])
+    net.conv2_1.register_forward_hook(lambda *_: pytest.fail("went deeper than it had to"))
+    look(picture(20, 24))
+
+
+def test_gradients_flow_to_the_picture(shallow):
+    look = features(shallow, ["0", "1"])
+    x = picture(5, 6).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: tuple(look(x).values()), x)
+
+
+def test_hooks_are_gone_after_an_error_in_the_model(net):
+    look = features(net, ["conv1_1", "conv2_2"])
+    with pytest.raises(RuntimeError, match="size of tensor a (4)|must match"):
+        look(torch.zeros(1, 4, 20, 20, dtype=torch.float64))
+    assert hooked(net) == 0
+
+
+def test_hooks_are_gone_after_an_interrupt(net):
+    look = features(net, ["conv1_1", "conv2_2"])
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    handle = net.pool1.register_forward_hook(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        look(picture(20, 20))
+    handle.remove()
+    assert hooked(net) == 0
+
+
+def test_an_unknown_layer_lists_those_there_are(net):
+    with pytest.raises(
+        ValueError, match=r"unknown layer 'relu2_3'; did you mean 'relu2_\d'\? Known: preprocess, conv1_1"
+    ):
+        features(net, ["conv1_1", "relu2_3"])
+    with pytest.raises(ValueError, match="name at least one layer; there are: preprocess, conv1_1, relu1_1"):
+        features(net, [])
+    with pytest.raises(ValueError, match="unknown layer 'conv9'"):
+        receptive_field(net, "conv9")
+
+
+def test_a_picture_smaller_than_the_receptive_field_is_refused(net):
+    look = features(net, ["conv1_1", "relu2_2"])
+    assert receptive_field(net, "relu2_2").size == 14
+    look(picture(14, 14))
+    with pytest.raises(ValueError, match="a picture of 13x40 is smaller than what conv1_1, relu2_2 look at, 14x14"):
+        look(picture(13, 40))
+    with pytest.raises(ValueError, match=r"expected pictures \[n, 3, h, w\], got \[3, 40, 40\]"):
+        look(picture(40, 40)[0])
+
+
+def test_a_layer_that_is_overwritten_in_place_is_refused():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.Conv2d(4, 4, 3))
+    with pytest.raises(ValueError, match="what layer '0' gave was overwritten by a layer in place"):
+        features(net, ["0", "2"])(torch.rand(1, 3, 20, 20))
+    assert hooked(net) == 0
+    features(net, ["1", "2"])(torch.rand(1, 3, 20, 20))
+
+
+def test_a_layer_that_is_not_reached_is_named():
+    class Half(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.idle = nn.Conv2d(3, 4, 3), nn.Conv2d(3, 4, 3)
+
+        def forward(self, x):
+            return self.used(x)
+
+    with pytest.raises(ValueError, match="ran without its layer 'idle'"):
+        features(Half(), ["used", "idle"])
+
+
+@pytest.mark.parametrize(
+    ("layers", "field"),
+    [
+        ([nn.Conv2d(3, 4, 3, padding=1)], (1, 1, 1)),
+        ([nn.Conv2d(3, 4, 3)], (1, 0, 2)),
+        ([nn.Conv2d(3, 4, 5, stride=2, padding=2)], (2, 2, 2)),
+        ([nn.Conv2d(3, 4, 3, dilation=3, padding=3)], (1, 3, 3)),
+        ([nn.Conv2d(3, 4, 3, padding=1), nn.MaxPool2d(2), nn.Conv2d(4, 4, 3, padding=1)], (2, 3, 4)),
+        ([nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.AvgPool2d(4)], (4, 0, 3)),
+        ([nn.MaxPool2d(2)] * 4 + [nn.Conv2d(3, 4, 5, padding=2)], (16, 32, 47)),
+    ],
+)
+def test_a_receptive_field_is_what_the_sums_say(layers, field):
+    net = nn.Sequential(*layers)
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    found = receptive_field(net, str(len(layers) - 1))
+    assert (found.stride, found.before, found.after) == field
+    assert found.size == field[1] + field[2] + 1
+    assert net.training
+    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+
+
+def test_a_layer_that_looks_at_everything_has_no_receptive_field():
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.InstanceNorm2d(4))
+    with pytest.raises(ValueError, match="layer '1' looks at the whole picture"):
+        receptive_field(net, "1")

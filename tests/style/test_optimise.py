@@ -1,0 +1,95 @@
+"""A picture comes as near to its target as its loss asks, by either method, and tells how it went."""
+
+import pytest
+import torch
+from numpy.testing import assert_allclose
+
+from lib.style import objective, optimise_image
+from tests.style.helpers import picture
+
+
+def squared(target):
+    return lambda x: (x - target).square().sum()
+
+
+@pytest.mark.parametrize("method", ["lbfgs", "adam"])
+def test_a_picture_with_a_plain_error_for_its_loss_becomes_its_target(method):
+    target = picture(12, 15)
+    assert target.max() > 0.9
+    found, losses = optimise_image(squared(target), torch.rand_like(target), 200, method=method)
+    assert (found - target).square().mean() < 1e-6
+    assert losses[0] > 1
+    assert min(losses) == squared(target)(found)
+
+
+@pytest.mark.parametrize("start", ["noise", "grey"])
+def test_content_alone_brings_a_picture_back_from_anything(net, start):
+    content = picture(24, 28)
+    begin = torch.rand_like(content) if start == "noise" else torch.full_like(content, 0.5)
+    goal = objective(net, content=content, content_layers="relu1_1")
+    found, losses = optimise_image(goal, begin, 300)
+    assert (found - content).square().mean() < 1e-3
+    assert min(losses) < 1e-3 * losses[0]
+
+
+def test_pixels_stay_in_range_and_the_start_is_left_alone():
+    start = torch.tensor([0.0, 0.3, 1.0]).repeat(12).view(1, 3, 3, 4)
+    kept = start.clone()
+    seen = []
+    optimise_image(lambda x: -(x * 50).sum(), start, 20, watch=lambda step, x, loss: seen.append(x.clone()))
+    assert torch.equal(start, kept)
+    assert torch.stack(seen).min() >= 0
+    assert torch.stack(seen).max() <= 1
+    assert_allclose(seen[0], start, atol=0.0051)
+    assert seen[-1].min() > 0.99
+
+
+def test_black_and_white_pixels_can_move():
+    start = torch.tensor([0.0, 1.0]).repeat(6).view(1, 3, 2, 2)
+    for method in ("lbfgs", "adam"):
+        found, _ = optimise_image(squared(1 - start), start, 300, method=method)
+        assert_allclose(found, 1 - start, atol=0.02)
+
+
+def test_watch_sees_each_step_and_can_end_it():
+    steps = []
+
+    def watch(step, x, loss):
+        steps.append((step, loss))
+        return step == 4
+
+    for method in ("lbfgs", "adam"):
+        steps.clear()
+        _, losses = optimise_image(squared(picture(6, 6)), torch.rand(1, 3, 6, 6).double(), method=method, watch=watch)
+        assert steps == list(enumerate(losses))
+        assert len(losses) == 5
+
+
+def test_steps_are_looks_and_the_best_picture_is_kept():
+    values = iter([3.0, 1.0, 2.0, 5.0])
+    seen = []
+
+    def rising(x):
+        seen.append(x.detach().clone())
+        return x.sum() * 0 + next(values)
+
+    found, losses = optimise_image(rising, torch.rand(1, 3, 2, 2), 4, method="adam")
+    assert losses == [3.0, 1.0, 2.0, 5.0]
+    assert torch.equal(found, seen[1])
+
+
+def test_lbfgs_stops_where_there_is_nothing_to_gain():
+    _, losses = optimise_image(lambda x: (x * 0).sum(), torch.rand(1, 3, 2, 2), 100)
+    assert len(losses) < 10
+
+
+def test_what_cannot_be_is_refused():
+    x = torch.rand(1, 3, 4, 4)
+    with pytest.raises(ValueError, match="unknown method 'lbfg'; did you mean 'lbfgs'"):
+        optimise_image(squared(x), x, method="lbfg")
+    with pytest.raises(ValueError, match=r"start must lie in \[0, 1\], got 0 to 2"):
+        optimise_image(squared(x), torch.tensor([0.0, 2.0]))
+    with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
+        optimise_image(squared(x), x, 0)
+    with pytest.raises(FloatingPointError, match="the loss is nan at step 0, with adam"):
+        optimise_image(lambda x: x.sum() * torch.nan, x, method="adam")
