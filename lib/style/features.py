@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -42,17 +42,22 @@ def features(model: nn.Module, layers: str | Sequence[str]) -> Look:
     need = max(receptive_field(model, name).size for name in names)
 
     def look(pictures: Tensor) -> dict[str, Tensor]:
-        if pictures.ndim != 4:
-            raise ValueError(f"expected pictures [n, 3, h, w], got {list(pictures.shape)}")
-        height, width = pictures.shape[-2:]
-        if min(height, width) < need:
-            raise ValueError(
-                f"a picture of {height}x{width} is smaller than what {', '.join(names)} look at, {need}x{need}: "
-                "enlarge it, or take layers that are less deep"
-            )
+        refuse_small(pictures, need, names)
         return _outputs(model, wanted, pictures)
 
     return look
+
+
+def refuse_small(pictures: Tensor, need: int, layers: Iterable[str]) -> None:
+    """Raise ValueError for pictures that are not [n, 3, h, w], or smaller than `need` x `need`, what layers look at."""
+    if pictures.ndim != 4:
+        raise ValueError(f"expected pictures [n, 3, h, w], got {list(pictures.shape)}")
+    height, width = pictures.shape[-2:]
+    if min(height, width) < need:
+        raise ValueError(
+            f"a picture of {height}x{width} is smaller than what {', '.join(layers)} look at, {need}x{need}: "
+            "enlarge it, or take layers that are less deep"
+        )
 
 
 def _outputs(model: nn.Module, wanted: dict[nn.Module, str], pictures: Tensor) -> dict[str, Tensor]:
@@ -101,18 +106,18 @@ def receptive_field(model: nn.Module, layer: str) -> Field:
     with torch.no_grad(), training_modes(model):
         model.eval()
         for height in HEIGHTS:
-            field = _tried(model, modules[layer], height)
+            field = _tried(model, {modules[layer]: layer}, height)
             if field is not None:
                 return field
     raise ValueError(f"layer {layer!r} looks at the whole picture, or at more than {HEIGHTS[-1]} pixels of it")
 
 
-def _tried(model: nn.Module, module: nn.Module, height: int) -> Field | None:
+def _tried(model: nn.Module, wanted: dict[nn.Module, str], height: int) -> Field | None:
     """Return the field, or None if in a picture so high it reaches the edges."""
-    middle = len(_blind(model, module, height, slice(0, 0))) // 2
+    middle = len(_blind(model, wanted, height, slice(0, 0))) // 2
 
     def blind(rows: slice, offset: int = 0) -> bool:
-        return _blind(model, module, height, rows)[middle + offset]
+        return _blind(model, wanted, height, rows)[middle + offset]
 
     if blind(slice(0, 1)) or blind(slice(height - 1, height)):
         return None
@@ -123,9 +128,10 @@ def _tried(model: nn.Module, module: nn.Module, height: int) -> Field | None:
     return Field(stride, middle * stride - first, last - middle * stride)
 
 
-def _blind(model: nn.Module, module: nn.Module, height: int, rows: slice) -> list[bool]:
-    """Tell for each row of a module's output whether it turns to NaN with these rows of a picture."""
+def _blind(model: nn.Module, wanted: dict[nn.Module, str], height: int, rows: slice) -> list[bool]:
+    """Tell for each row of one module's output whether it turns to NaN with these rows of a picture."""
     like = next(model.parameters(), torch.empty(()))
     picture = torch.zeros(1, 3, height, WIDTH, dtype=like.dtype, device=like.device)
     picture[..., rows, :] = torch.nan
-    return _outputs(model, {module: "it"}, picture)["it"].isnan().any(-1).any(1)[0].tolist()
+    (output,) = _outputs(model, wanted, picture).values()
+    return output.isnan().any(-1).any(1)[0].tolist()

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lib.style.features import features, receptive_field
+from lib.style.features import features, receptive_field, refuse_small
 from lib.style.losses import Objective, products, total_variation
 
 Features = dict[str, Tensor]
@@ -65,23 +65,25 @@ class Patches:
         self.fields = {name: receptive_field(model, name) for name in layers}
         self.stride = max(field.stride for field in self.fields.values())
         self.tile = -(-tile // self.stride) * self.stride
+        self.before, self.after, self.least = (
+            max(getattr(field, name) for field in self.fields.values()) for name in ("before", "after", "size")
+        )
 
     def grid(self, picture: Tensor) -> list[list[Piece]]:
         """Cut a picture [1, 3, h, w] into rows of pieces; raises ValueError for several pictures."""
         if picture.ndim != 4 or len(picture) != 1:
             raise ValueError(f"patches are of one picture [1, 3, h, w], got {list(picture.shape)}")
+        refuse_small(picture, self.least, self.fields)
         height, width = picture.shape[2:]
         across = list(self._spans(width))
         return [[Piece(down, along) for along in across] for down in self._spans(height)]
 
     def _spans(self, side: int) -> Iterator[Span]:
         """A piece starts where all layers have a row, and is no smaller than the largest of their receptive fields."""
-        fields = self.fields.values()
-        before, after, least = (max(getattr(field, name) for field in fields) for name in ("before", "after", "size"))
         for start in range(0, side, self.tile):
             stop = start + self.tile if start + self.tile < side else None  # the last tile has all to the end
-            high = side if stop is None else min(side, stop + after)
-            low = max(0, min(start - before, high - least) // self.stride * self.stride)
+            high = side if stop is None else min(side, max(stop + self.after, self.least))
+            low = max(0, min(start - self.before, high - self.least) // self.stride * self.stride)
             inside, places = (
                 {name: _rows(start - edge, stop and stop - edge, field.stride) for name, field in self.fields.items()}
                 for edge in (low, 0)

@@ -63,7 +63,7 @@ def visualise(
     """
     look = features(model, layer)
     like = next(model.parameters(), torch.empty(()))
-    pictures = FourierPicture(len(channels), size, seed=seed).to(like.device)
+    pictures = FourierPicture(max(1, len(channels)), size, seed=seed).to(like.device)
     with torch.no_grad():
         count = look(pictures())[layer].shape[1]
     if not channels or not all(0 <= channel < count for channel in channels):

@@ -33,7 +33,7 @@ def test_gradients_flow_to_the_picture(shallow):
 
 def test_hooks_are_gone_after_an_error_in_the_model(net):
     look = features(net, ["conv1_1", "conv2_2"])
-    with pytest.raises(RuntimeError, match="size of tensor a (4)|must match"):
+    with pytest.raises(RuntimeError, match="must match"):
         look(torch.zeros(1, 4, 20, 20, dtype=torch.float64))
     assert hooked(net) == 0
 

@@ -5,6 +5,7 @@ import torch
 from numpy.testing import assert_allclose
 
 from lib.style import objective, optimise_image
+from lib.style.extractors import Preprocess, vgg
 from tests.style.helpers import picture
 
 
@@ -17,13 +18,15 @@ def test_a_picture_with_a_plain_error_for_its_loss_becomes_its_target(method):
     target = picture(12, 15)
     assert target.max() > 0.9
     found, losses = optimise_image(squared(target), torch.rand_like(target), 200, method=method)
-    assert (found - target).square().mean() < 1e-6
+    assert (found - target).square().mean() < 1e-5
     assert losses[0] > 1
     assert min(losses) == squared(target)(found)
 
 
 @pytest.mark.parametrize("start", ["noise", "grey"])
-def test_content_alone_brings_a_picture_back_from_anything(net, start):
+def test_content_alone_brings_a_picture_back_from_anything(start):
+    torch.manual_seed(0)
+    net = vgg((1,), (16,), Preprocess((2.0,) * 3, (-1.0,) * 3), padding_mode="reflect").double().requires_grad_(False)
     content = picture(24, 28)
     begin = torch.rand_like(content) if start == "noise" else torch.full_like(content, 0.5)
     goal = objective(net, content=content, content_layers="relu1_1")
