@@ -1,12 +1,15 @@
 """Every kind of picture comes out as RGB in [0, 1], and what is none is refused by name."""
 
+import base64
+import io
+
 import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
 from PIL import Image, UnidentifiedImageError
 
-from lib import pictures
+from lib import pictures, plots
 
 
 @pytest.fixture
@@ -118,3 +121,14 @@ def test_a_smaller_picture_has_no_moire():
 def test_array_is_what_load_read(rgb):
     assert np.array_equal(pictures.array(pictures.load(rgb)), rgb)
     assert np.array_equal(pictures.array(pictures.load(rgb)[0]), rgb)
+
+
+def test_a_figure_becomes_a_jpeg_that_a_cell_shows(rgb):
+    figure = plots.image_grid(np.repeat(np.repeat(rgb, 20, 0), 20, 1)[None], ["a title"], size=2)
+    shown = pictures.jpeg(figure)
+    kind, (data, _) = "image/jpeg", shown._repr_mimebundle_()
+    assert set(data) == {kind}
+    image = Image.open(io.BytesIO(base64.b64decode(data[kind])))
+    assert image.format == "JPEG"
+    assert 200 < image.width < 240
+    assert len(pictures.jpeg(figure, quality=20).data) < len(shown.data)

@@ -92,7 +92,7 @@ def test_stored_outputs_can_be_published(path: Path) -> None:
 @by_name
 def test_figures_have_label_caption_and_alternative_text(path: Path) -> None:
     for cell in code(read(path)):
-        shows = any("image/png" in output.get("data", {}) for output in cell["outputs"])
+        shows = any({"image/png", "image/jpeg"} & output.get("data", {}).keys() for output in cell["outputs"])
         if shows and "#| include: false" not in source(cell):
             for option in ("label: fig-", "fig-cap:", "fig-alt:"):
                 assert f"#| {option}" in source(cell), f"no {option} in: {source(cell)[:200]}"

@@ -31,7 +31,7 @@ SQUEEZENET = "squeezenet1_1-features/squeezenet1_1-features.safetensors"
 SQUEEZENET_SHA256 = "1fbd480f0853efe39f7612207bec40b08d81926dbc4a8b65d81993b9abfec466"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
-SCALES = {3: 1, 5: 1, 7: 1, 11: 2, 15: 2, 23: 4, 37: 4, 55: 8}  # side of a filter: its stride
+SCALES = {3: 1, 5: 1, 7: 2, 11: 2, 15: 4, 23: 4, 37: 8, 55: 8}  # side of a filter: its stride
 SQUEEZENET_NAMES = ("conv1", "relu1", "pool1", "fire2", "fire3", "pool3", "fire4", "fire5", "pool5")
 SQUEEZENET_NAMES += ("fire6", "fire7", "fire8", "fire9")
 BEST = ("vgg19", "vgg19-slim", "squeezenet", "random")  # as `load` tries them
@@ -78,7 +78,7 @@ class RandomFilters(nn.Module):
     `filters55`; pictures are reflected at their edges, by half a filter. The weights are Glorot's.
     """
 
-    def __init__(self, filters: int = 32, scales: dict[int, int] = SCALES, seed: int = 0) -> None:
+    def __init__(self, filters: int = 16, scales: dict[int, int] = SCALES, seed: int = 0) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
         self.preprocess = Preprocess((4.0,) * 3, (-2.0,) * 3)

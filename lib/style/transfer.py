@@ -19,6 +19,7 @@ from lib.style.optimise import optimise_image
 
 COLOURS = ("style", "matched", "brightness")
 STARTS = ("content", "noise")
+NOISE = 0.1
 
 
 class Transferred(NamedTuple):
@@ -47,10 +48,10 @@ def transfer(
     It is made at each of `sizes`, the longer side in pixels, in so many `steps` each, from the small one up: a layer
     sees more of a small picture, so large forms are settled where they are cheap (Gatys et al. 2017, "Controlling
     perceptual factors in neural style transfer", section 6). On the way, a style layer that looks at more than the
-    whole small picture is left out. `start` is "content" or "noise", drawn from `seed`; a texture starts from noise.
-    `colours` are the style's, or the content's: "matched" gives the style picture the content's colours beforehand,
-    "brightness" transfers brightness alone. `about` goes to `objective` (layers, smoothness, tile, ...), and what else
-    is given to `optimise_image` (method, rate, history, watch).
+    whole small picture is left out. `start` is "content" or "noise", which is faint and drawn from `seed`; a texture
+    always starts from noise. `colours` are the style's, or the content's: "matched" gives the style picture the
+    content's colours beforehand, "brightness" transfers brightness alone. `about` goes to `objective` (layers,
+    smoothness, tile, ...), and what else is given to `optimise_image` (method, rate, history, watch).
     """
     known("colours", colours, COLOURS)
     known("start", start, STARTS)
@@ -89,4 +90,6 @@ def _at(size: int, content: Tensor | None, style: Tensor, colours: str) -> tuple
 
 
 def _noise(like: Tensor, seed: int) -> Tensor:
-    return torch.rand(like.shape, generator=torch.Generator().manual_seed(seed)).to(like)
+    """Return grey with noise so faint that what no layer sees of it, and so never changes, does not show."""
+    drawn = torch.rand(like.shape, generator=torch.Generator().manual_seed(seed)).to(like)
+    return 0.5 + NOISE * (drawn - 0.5)

@@ -61,7 +61,7 @@ def test_random_filters_need_nothing_and_are_the_same_each_time():
     x = picture(64, 80).float()
     seen, same = (features(each.net, each.style)(x) for each in (found, again))
     assert [value.shape for value in seen.values()] == [
-        (1, 32, 64 // stride, 80 // stride) for stride in extractors.SCALES.values()
+        (1, 16, 64 // stride, 80 // stride) for stride in extractors.SCALES.values()
     ]
     for name, value in seen.items():
         assert torch.equal(value, same[name])
