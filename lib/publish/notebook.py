@@ -13,7 +13,7 @@ LIMIT = 600_000  # bytes of stored outputs a post
 COLOPHON = "application/vnd.lib.colophon+json"
 NAME = re.compile(r"\d\d-[a-z0-9]+(-[a-z0-9]+)*")
 VIEW_STATE = ("papermill", "execution", "ExecuteTime", "collapsed", "scrolled", "colab", "outputId", "vscode")
-ALLOWED = re.compile(r"text/(plain|markdown)|image/(png|svg\+xml)|application/vnd\.lib\..*")
+ALLOWED = re.compile(r"text/(plain|markdown)|image/(png|jpeg|svg\+xml)|application/vnd\.lib\..*")
 
 
 class NotebookError(ValueError):

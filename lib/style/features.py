@@ -43,7 +43,7 @@ def features(model: nn.Module, layers: str | Sequence[str]) -> Look:
 
     def look(pictures: Tensor) -> dict[str, Tensor]:
         refuse_small(pictures, need, names)
-        return _outputs(model, wanted, pictures)
+        return outputs(model, wanted, pictures)
 
     return look
 
@@ -60,7 +60,8 @@ def refuse_small(pictures: Tensor, need: int, layers: Iterable[str]) -> None:
         )
 
 
-def _outputs(model: nn.Module, wanted: dict[nn.Module, str], pictures: Tensor) -> dict[str, Tensor]:
+def outputs(model: nn.Module, wanted: dict[nn.Module, str], pictures: Tensor) -> dict[str, Tensor]:
+    """Run a model on pictures until the modules `wanted` have each answered: {name: its first output}."""
     found: dict[str, tuple[Tensor, int]] = {}
 
     def keep(hook: Hook, module: nn.Module, inputs: Any, output: Tensor) -> None:
@@ -133,5 +134,5 @@ def _blind(model: nn.Module, wanted: dict[nn.Module, str], height: int, rows: sl
     like = next(model.parameters(), torch.empty(()))
     picture = torch.zeros(1, 3, height, WIDTH, dtype=like.dtype, device=like.device)
     picture[..., rows, :] = torch.nan
-    (output,) = _outputs(model, wanted, picture).values()
+    (output,) = outputs(model, wanted, picture).values()
     return output.isnan().any(-1).any(1)[0].tolist()

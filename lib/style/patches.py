@@ -183,6 +183,8 @@ class PatchedObjective(Objective):
         cost = next(iter(own.values())).new_zeros(1)
         for name, (value, weight) in self.content.items():
             target = value[..., *piece.places(name)]
+            if own[name].shape != target.shape:
+                raise ValueError("the picture and the content that it is to have differ in size")
             cost = cost + weight * (own[name] - target).square().sum() / value.numel()
         return cost
 

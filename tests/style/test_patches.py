@@ -71,6 +71,8 @@ def test_what_cannot_be_tiled_is_refused(net):
     goal = objective(net, content=picture(20, 20), content_layers="conv1_1", tile=8)
     with pytest.raises(ValueError, match=r"patches are of one picture \[1, 3, h, w\], got \[2, 3, 20, 20\]"):
         goal(picture(20, 20, n=2))
+    with pytest.raises(ValueError, match="the picture and the content that it is to have differ in size"):
+        goal(picture(20, 26))
     goal = objective(net, style=picture(20, 20), style_layers="relu2_2", tile=8)
     with pytest.raises(ValueError, match="a picture of 13x40 is smaller than what relu2_2 look at"):
         goal(picture(13, 40))
