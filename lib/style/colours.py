@@ -51,5 +51,5 @@ def _pixels(picture: Tensor) -> Tensor:
 
 def _root(covariance: Tensor) -> Tensor:
     """Return the symmetric square root."""
-    values, vectors = torch.linalg.eigh(covariance + LEAST * torch.eye(3, dtype=covariance.dtype))
+    values, vectors = torch.linalg.eigh(covariance + LEAST * torch.eye(3).to(covariance))
     return vectors * values.clamp(min=LEAST).sqrt() @ vectors.mT

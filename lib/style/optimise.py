@@ -58,13 +58,12 @@ def optimise_image(
     best = z.detach().clone()
 
     def look() -> Tensor:
-        optimiser.zero_grad()
         picture = (1 + torch.sin(z)) / 2
         loss = objective(picture)
         value = loss.item()
         if not math.isfinite(value):
             raise FloatingPointError(f"the loss is {value} at step {len(losses)}, with {method} and rate {rate}")
-        loss.backward()
+        (z.grad,) = torch.autograd.grad(loss, z)  # and no gradient of the network's weights
         if not losses or value < min(losses):
             best.copy_(z.detach())
         losses.append(value)

@@ -65,16 +65,16 @@ def visualise(
     like = next(model.parameters(), torch.empty(()))
     pictures = FourierPicture(max(1, len(channels)), size, seed=seed).to(like.device)
     with torch.no_grad():
-        count = look(pictures())[layer].shape[1]
+        count = look(pictures().to(like.dtype))[layer].shape[1]
     if not channels or not all(0 <= channel < count for channel in channels):
         raise ValueError(f"layer {layer!r} has channels 0 to {count - 1}, got {list(channels)}")
     optimiser = torch.optim.Adam(pictures.parameters(), rate)
     generator = torch.Generator().manual_seed(seed)
     for step in range(steps):
         shift = torch.randint(-jitter, jitter + 1, (2,), generator=generator).tolist()
-        found = look(pictures().roll(shift, (2, 3)))[layer]
-        optimiser.zero_grad()
-        (-found[range(len(channels)), list(channels)].mean((1, 2)).sum()).backward()
+        found = look(pictures().roll(shift, (2, 3)).to(like.dtype))[layer]
+        strength = found[range(len(channels)), list(channels)].mean((1, 2)).sum()
+        (pictures.waves.grad,) = torch.autograd.grad(-strength, pictures.waves)
         optimiser.step()
         if watch is not None:
             watch(step, pictures().detach())

@@ -35,6 +35,13 @@ def test_content_alone_brings_a_picture_back_from_anything(start):
     assert min(losses) < 1e-3 * losses[0]
 
 
+def test_the_network_s_weights_get_no_gradient(net):
+    net.requires_grad_(True)
+    goal = objective(net, content=picture(20, 20), content_layers="relu2_1")
+    optimise_image(goal, torch.rand(1, 3, 20, 20).double(), 3)
+    assert all(weight.grad is None for weight in net.parameters())
+
+
 def test_pixels_stay_in_range_and_the_start_is_left_alone():
     start = torch.tensor([0.0, 0.3, 1.0]).repeat(12).view(1, 3, 3, 4)
     kept = start.clone()
