@@ -122,8 +122,8 @@ class Judge:
 def records(say: Say, runs: Path = RUNS) -> Iterator[Record]:
     """Train what is missing for comparison, draw, and score."""
     loaded = data.load("fashion_mnist")
-    if loaded.source.kind == "stand-in":
-        raise ValueError(f"diffusion-full needs the real images, got a {loaded.source}: set LIB_DATA to their folder")
+    if loaded.source.kind == "part":
+        raise ValueError(f"diffusion-full needs all the images, got {loaded.source}: set LIB_DATA to their folder")
     as_long = {key: _entry("unet").get(key) for key in ("epochs", "batch_size")}
     for name in ("plain", "min-snr"):
         if not _entry(name):

@@ -121,8 +121,8 @@ def train(
     name: str, recipe: Recipe, seed: int, loaded: data.Dataset, say: Callable[[str], None], runs: Path = RUNS
 ) -> dict:
     """Train one net, or go on with it, or return what is kept: accuracy [%] after each epoch, seconds, parameters."""
-    if loaded.source.kind == "stand-in":
-        raise ValueError(f"fashion needs the real images, got a {loaded.source}: set LIB_DATA to their folder")
+    if loaded.source.kind == "part":
+        raise ValueError(f"fashion needs all the images, got {loaded.source}: set LIB_DATA to their folder")
     key = digest(recipe, loaded.source)
     kept = runs / f"{name}-{seed}-{key}.json"
     if kept.exists():

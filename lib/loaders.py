@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
 
 if TYPE_CHECKING:
-    from lib.data import Dataset
+    from lib.data.dataset import Dataset
 
 Transform = Callable[[Tensor], Tensor]
 

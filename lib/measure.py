@@ -76,6 +76,25 @@ class Record:
 
 
 @dataclass(frozen=True)
+class Claim:
+    """A statement about the world and how it fared on a run: "held", "did not hold", or "not told" (too wide a spread).
+
+    `seen` is what was measured, in words.
+    """
+
+    claim: str
+    state: str
+    seen: str | None = None
+    machine: str = field(default_factory=lambda: machine())
+    versions: dict[str, str] = field(default_factory=lambda: versions())
+    date: str = field(default_factory=lambda: datetime.date.today().isoformat())
+
+    def as_dict(self) -> dict:
+        """Return the fields that are set, ready for JSON."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Seconds a call of each side (medians), and the ratio ours / theirs: median and quartiles over `n` pairs."""
 
@@ -85,6 +104,14 @@ class Comparison:
     low: float
     high: float
     n: int
+
+    def above(self, limit: float) -> bool | None:
+        """Say whether the ratio lies above `limit`; None, so not told, where `limit` is between its quartiles."""
+        return None if self.low <= limit <= self.high else self.ratio > limit
+
+    def below(self, limit: float) -> bool | None:
+        """Say whether the ratio lies below `limit`; None, so not told, where `limit` is between its quartiles."""
+        return None if self.low <= limit <= self.high else self.ratio < limit
 
 
 def compare(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import math
+import os
 import random
 import time
 from collections.abc import Callable
@@ -18,7 +20,14 @@ from lib import data, measure, plots
 
 BUDGETS = ("smoke", "cpu", "gpu")
 RECORD = "application/vnd.lib.record+json"
+CLAIM = "application/vnd.lib.claim+json"
 COLOPHON = "application/vnd.lib.colophon+json"
+WILL_BE_COMMITTED = "LIB_WILL_BE_COMMITTED"  # the runner sets it to 1
+STATES = {True: "held", False: "did not hold", None: "not told"}
+
+
+class ClaimError(AssertionError):
+    """Claims of a post whose outputs are to be committed did not hold; the message names each, and what was seen."""
 
 
 def start(budget: str = "auto", seed: int = 42) -> Run:
@@ -51,6 +60,7 @@ class Run:
     seed: int
     device: torch.device
     sources: dict[str, data.Source] = field(default_factory=dict)
+    claims: list[measure.Claim] = field(default_factory=list)
     started: float = field(default_factory=time.perf_counter)
 
     def pick(self, *, smoke: Any, cpu: Any, gpu: Any) -> Any:
@@ -77,6 +87,19 @@ class Run:
         bundle = {"text/markdown": _sentence(record), RECORD: record.as_dict()}
         display(bundle, raw=True)
 
+    def claim(self, sentence: str, holds: bool | None, *, seen: Any = None) -> None:
+        """Say whether a statement about the world held on this run, and leave it for the results page.
+
+        `holds` is True, False, or None where the spread is too wide to tell (`measure.Comparison.above` returns these);
+        a smoke run judges nothing. `seen` is what was measured: a text, a number, a `Comparison`, or several of them,
+        with names or without. The post goes on whatever comes out, but one whose outputs are to be committed is refused
+        by `colophon`. Raises TypeError for a `holds` that is no truth value.
+        """
+        judged = None if self.budget == "smoke" else _truth(sentence, holds)
+        claim = measure.Claim(sentence, STATES[judged], None if seen is None else _words(seen))
+        self.claims.append(claim)
+        display({"text/markdown": _verdict(claim, self.budget), CLAIM: claim.as_dict()}, raw=True)
+
     def source(self, *objects: Callable | type) -> None:
         """Show the source of functions or classes of `lib`, read from the live objects."""
         for item in objects:
@@ -86,7 +109,10 @@ class Run:
             display(Markdown(f'```{{.python filename="{where}"}}\n{code}\n```'))
 
     def colophon(self) -> None:
-        """Close the post: device, versions, data, seed and seconds, for the reader and for the runner."""
+        """Close the post: device, versions, data, seed and seconds, for the reader and for the runner.
+
+        Raises ClaimError when the outputs are to be committed and a claim did not hold.
+        """
         seconds = time.perf_counter() - self.started
         facts = {
             "budget": self.budget,
@@ -103,10 +129,51 @@ class Run:
             "Versions": ", ".join(f"{name} {version}" for name, version in facts["versions"].items()),
             "Data": "; ".join(f"{name}: {source}" for name, source in self.sources.items()) or "made in the post",
             "Seed": str(self.seed),
+            **({"Claims": _counted(self.claims)} if self.claims else {}),
             "Time": f"{seconds:.0f} s",
         }
         table = "\n".join(["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in rows.items())])
         display({"text/markdown": table, COLOPHON: facts}, raw=True)
+        failed = [claim for claim in self.claims if claim.state == STATES[False]]
+        if failed and os.environ.get(WILL_BE_COMMITTED) == "1":
+            raise ClaimError("\n".join(["did not hold:", *(f"- {c.claim} (seen: {c.seen})" for c in failed)]))
+
+
+def _truth(sentence: str, holds: Any) -> bool | None:
+    """Return True, False or None; numpy's and torch's single truth values count."""
+    if isinstance(holds, torch.Tensor | np.ndarray | np.generic) and math.prod(holds.shape) == 1:
+        holds = holds.item()
+    if holds is not None and not isinstance(holds, bool):
+        raise TypeError(f"claim {sentence!r}: holds must be True, False or None, got {holds!r}")
+    return holds
+
+
+def _verdict(claim: measure.Claim, budget: str) -> str:
+    seen = f"seen: {claim.seen}" if claim.seen else ""
+    if claim.state == "held":
+        return f"✓ {claim.claim}" + (f" *({seen})*" if seen else "")
+    if claim.state == "did not hold":
+        return f"✗ {claim.claim}: **did not hold on this run**" + (f" *({seen})*" if seen else "")
+    why = "a smoke run judges nothing" if budget == "smoke" else f"too wide a spread{'; ' * bool(seen)}{seen}"
+    return f"– {claim.claim}: not told *({why})*"
+
+
+def _counted(claims: list[measure.Claim]) -> str:
+    counts = {state: sum(claim.state == state for claim in claims) for state in STATES.values()}
+    return ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+
+
+def _words(seen: Any) -> str:
+    """Write what was seen: numbers with three digits, a comparison with its quartiles, several with commas."""
+    if isinstance(seen, measure.Comparison):
+        return f"{_figure(seen.ratio, 3)}, quartiles {_figure(seen.low, 3)} to {_figure(seen.high, 3)}"
+    if isinstance(seen, dict):
+        return "; ".join(f"{name} {_words(value)}" for name, value in seen.items())
+    if isinstance(seen, torch.Tensor | np.ndarray | np.generic):
+        seen = seen.tolist()
+    if isinstance(seen, list | tuple):
+        return ", ".join(map(_words, seen))
+    return _figure(seen, 3) if isinstance(seen, float) else str(seen)
 
 
 def _sentence(record: measure.Record) -> str:

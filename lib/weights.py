@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from lib import data, files
+from lib import data
 
 
 def ship(
@@ -26,21 +25,14 @@ def ship(
 ) -> Path:
     """Write a model's weights and buffers to `name` beside the manifest, floats as `dtype`, and list it there.
 
-    `made` tells how: data, steps, seed, machine, seconds. Both files are replaced whole, the manifest last: a run
-    that is killed between the two leaves weights that are not those listed, and `restore` refuses them.
+    `made` tells how: data, steps, seed, machine, seconds.
     """
     state = {
         key: value.detach().to("cpu", dtype if value.is_floating_point() else value.dtype).contiguous()
         for key, value in model.state_dict().items()
     }
-    raw = save(state)
-    path = manifest.parent / name
-    listed = json.loads(manifest.read_text())
-    listed["files"][name] = {"sha256": hashlib.sha256(raw).hexdigest(), "bytes": len(raw), **made}
-    listed["files"] = dict(sorted(listed["files"].items()))
-    files.replace(path, raw)
-    files.replace(manifest, (json.dumps(listed, indent=2) + "\n").encode())
-    return path
+    data.ship({name: (save(state), {**made, **data.OURS})}, manifest=manifest)
+    return manifest.parent / name
 
 
 def restore(name: str, model: nn.Module, command: str, *, manifest: Path = data.MANIFEST) -> dict[str, Any]:

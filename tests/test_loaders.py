@@ -127,40 +127,40 @@ def test_no_items_make_no_batches():
 
 
 @pytest.fixture(scope="module")
-def glyphs():
-    return data.load("glyphs", sizes=(120, 30))
+def clothes():
+    return data.load("fashion_mnist", sizes=(120, 30))
 
 
-def test_training_images_have_mean_0_and_deviation_1(glyphs):
-    loaders = in_memory(glyphs, 16)
+def test_training_images_have_mean_0_and_deviation_1(clothes):
+    loaders = in_memory(clothes, 16)
     x = torch.cat([x for x, _ in loaders.train])
     assert x.shape == (120, 1, 28, 28)
     assert x.dtype == torch.float32
     assert x.mean().item() == pytest.approx(0, abs=1e-5)
     assert x.std(correction=0).item() == pytest.approx(1, abs=1e-5)
     x, y = (torch.cat(parts) for parts in zip(*loaders.valid, strict=True))
-    pixels = glyphs.train.images.double() / 255
-    expected = (glyphs.test.images[:, None].double() / 255 - pixels.mean()) / pixels.std(correction=0)
+    pixels = clothes.train.images.double() / 255
+    expected = (clothes.test.images[:, None].double() / 255 - pixels.mean()) / pixels.std(correction=0)
     assert torch.allclose(x.double(), expected, atol=1e-5)  # scaled as the training images are
-    assert torch.equal(y, glyphs.test.labels)
+    assert torch.equal(y, clothes.test.labels)
     assert [len(y) for _, y in loaders.valid] == [30]
 
 
-def test_a_transform_of_ones_own_or_none(glyphs):
-    plain = in_memory(glyphs, 16, transform=None, valid_batch_size=7)
+def test_a_transform_of_ones_own_or_none(clothes):
+    plain = in_memory(clothes, 16, transform=None, valid_batch_size=7)
     assert [len(y) for _, y in plain.valid] == [7, 7, 7, 7, 2]
     x = torch.cat([x for x, _ in plain.valid])
-    assert torch.equal(x, glyphs.test.images[:, None].float() / 255)
-    double = in_memory(glyphs, 16, transform=lambda x: x * 2)
+    assert torch.equal(x, clothes.test.images[:, None].float() / 255)
+    double = in_memory(clothes, 16, transform=lambda x: x * 2)
     assert torch.equal(torch.cat([x for x, _ in double.valid]), x * 2)
     with pytest.raises(ValueError, match="transform must be 'normalise', None or a function, got 'scale'"):
-        in_memory(glyphs, 16, transform="scale")
+        in_memory(clothes, 16, transform="scale")
 
 
-def test_the_seed_decides_the_order(glyphs):
-    labels = lambda seed: torch.cat([y for _, y in in_memory(glyphs, 16, seed=seed).train]).tolist()  # noqa: E731
+def test_the_seed_decides_the_order(clothes):
+    labels = lambda seed: torch.cat([y for _, y in in_memory(clothes, 16, seed=seed).train]).tolist()  # noqa: E731
     assert labels(1) == labels(1) != labels(2)
-    assert sorted(labels(1)) == sorted(glyphs.train.labels.tolist())
+    assert sorted(labels(1)) == sorted(clothes.train.labels.tolist())
 
 
 def test_bytes_become_fractions_and_floats_stay():

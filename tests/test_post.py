@@ -85,7 +85,7 @@ def test_data_is_noted_and_a_smoke_run_stays_off_the_network(monkeypatch, capsys
 
     def spy(name, *, network, **options):
         asked.append(network)
-        return load("glyphs", **options)
+        return load("fashion_mnist", **options)
 
     monkeypatch.setattr(data, "load", spy)
     for budget in ("smoke", "cpu"):
@@ -156,14 +156,14 @@ def test_source_finds_what_a_compiler_wraps(shown):
 def test_the_colophon_tells_all_and_names_no_folder(shown, monkeypatch):
     monkeypatch.delenv("LIB_DATA", raising=False)
     run = post.start("smoke", 11)
-    run.load("glyphs", sizes=(5, 5))
+    run.load("fashion_mnist", sizes=(5, 5))
     [bundle] = shown(run.colophon)
     assert set(bundle) == {"text/markdown", post.COLOPHON}
     facts = json.loads(json.dumps(bundle[post.COLOPHON]))
     assert (facts["budget"], facts["device"], facts["seed"]) == ("smoke", "cpu", 11)
-    assert facts["data"]["glyphs"] == data.load("glyphs", sizes=(5, 5)).source.as_dict()
+    assert facts["data"]["fashion_mnist"] == data.load("fashion_mnist", sizes=(5, 5)).source.as_dict()
     assert facts["seconds"] >= 0
-    for expected in ("smoke, cpu", str(run.sources["glyphs"]), "| Seed | 11 |", facts["machine"]):
+    for expected in ("smoke, cpu", str(run.sources["fashion_mnist"]), "| Seed | 11 |", facts["machine"]):
         assert expected in bundle["text/markdown"]
     rows = bundle["text/markdown"].splitlines()
     assert all(row.count("|") == 3 for row in rows), "a table of two columns"

@@ -137,11 +137,11 @@ def train(
     """Train a model on Fashion-MNIST and ship its weights; a run that was cut off goes on after its last whole epoch.
 
     `manifest` is where they are listed, `listed(name)` if none is given. With `start` it begins from the weights that
-    ship. Raises ValueError for a stand-in: what ships learnt from the real pictures.
+    ship. Raises ValueError where only a part is at hand: what ships learnt from all of them.
     """
     loaded = data.load("fashion_mnist")
-    if loaded.source.kind == "stand-in":
-        raise ValueError(f"the real pictures are needed, got a {loaded.source}: set LIB_DATA to their folder")
+    if loaded.source.kind == "part":
+        raise ValueError(f"all the pictures are needed, got {loaded.source}: set LIB_DATA to their folder")
     kept = runs / f"{name}-{seed}-{epochs}x{batch_size}{'-from-shipped' if start else ''}.pt"
     say(f"{name}: {epochs} epochs, seed {seed}; goes on from {kept}" if kept.exists() else f"{name}: {epochs} epochs")
     manifest = listed(name) if manifest is None else manifest

@@ -49,6 +49,8 @@ def _run(options: argparse.Namespace) -> int:
         return _interrupted(interrupted)
     if not results:
         print("nothing to run: all posts are fresh")
+    if claimed := outcome.claims(results, request):
+        print(f"\n{claimed}")
     if failed := outcome.summary(results, request):
         print(f"\n{failed}", file=sys.stderr)
     return 1 if failed else 0

@@ -10,7 +10,7 @@ from typing import TextIO
 
 from lib.publish import notebook, runner
 from lib.publish.options import Options
-from lib.publish.outcome import Result, summary
+from lib.publish.outcome import Result, claims, summary
 from lib.publish.progress import span
 
 
@@ -24,6 +24,8 @@ def build(options: Options, site: Path, engine: str = "auto", stream: TextIO = s
     print(file=stream)
     for result in results:
         print(_where(result, options), file=stream)
+    if claimed := claims(results, options):
+        print(f"\n{claimed}", file=stream)
     failed = [result.post for result in results if result.status == "failed"]
     if failed:
         print(

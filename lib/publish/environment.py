@@ -22,14 +22,16 @@ QUIET = {
 }
 
 
-def environment(root: Path, *, hub: bool, jobs: int = 1) -> dict[str, str]:
+def environment(root: Path, *, hub: bool, jobs: int = 1, committed: bool = False) -> dict[str, str]:
     """Return the environment variables for kernels: ours over what this process has.
 
     `lib` is taken from `root`, also where the installed one belongs to another copy of the repository. With several
-    jobs the cores are shared out.
+    jobs the cores are shared out. A post whose outputs will be `committed` is told so: its claims must hold.
     """
     ours = QUIET | {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "PYTHONHASHSEED": "0"}
     ours["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
+    if committed:
+        ours["LIB_WILL_BE_COMMITTED"] = "1"
     if not hub:
         ours["HF_HUB_OFFLINE"] = "1"
     shared = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))} if jobs > 1 else {}

@@ -9,7 +9,8 @@ import re
 import tempfile
 from pathlib import Path
 
-LIMIT = 600_000  # bytes of stored outputs a post
+LIMIT = 800_000  # bytes of stored outputs a post
+CLAIM = "application/vnd.lib.claim+json"
 COLOPHON = "application/vnd.lib.colophon+json"
 NAME = re.compile(r"\d\d-[a-z0-9]+(-[a-z0-9]+)*")
 VIEW_STATE = ("papermill", "execution", "ExecuteTime", "collapsed", "scrolled", "colab", "outputId", "vscode")
@@ -110,6 +111,11 @@ def colophon(nb: dict) -> dict | None:
     """Return what the post's last colophon says, or None."""
     found = [data[COLOPHON] for _, output in outputs(nb) if COLOPHON in (data := output.get("data", {}))]
     return found[-1] if found else None
+
+
+def claims(nb: dict) -> list[dict]:
+    """Return the claims in a notebook's stored outputs, in order: `claim`, `state`, and `seen` where it was told."""
+    return [data[CLAIM] for _, output in outputs(nb) if CLAIM in (data := output.get("data", {}))]
 
 
 def outputs(nb: dict) -> list[tuple[int, dict]]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lib.publish import notebook
 from lib.publish.options import Options
 from lib.publish.progress import span
+
+STATES = ("held", "did not hold", "not told")
 
 
 @dataclass
@@ -24,6 +27,7 @@ class Result:
     error: str = ""
     traceback: str = ""
     warnings: list[str] = field(default_factory=list)
+    claims: list[dict] = field(default_factory=list)
 
     def verdict(self) -> str:
         """Say it in a line."""
@@ -52,6 +56,22 @@ def summary(results: list[Result], options: Options) -> str:
         lines.append(f"  again: python -m lib.publish run --only {result.post} --budget {options.budget}{place}")
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
+
+
+def claims(results: list[Result], options: Options) -> str:
+    """Count the posts' claims by how they fared, and tell each that did not hold or was not told; empty without any."""
+    told = [(result.post, claim) for result in results for claim in result.claims]
+    if not told:
+        return ""
+    if options.budget == "smoke":
+        return f"{len(told)} claims, none judged: a smoke run is too small"
+    counts = Counter(claim["state"] for _, claim in told)
+    lines = [f"{len(told)} claims: " + ", ".join(f"{counts[state]} {state}" for state in STATES)]
+    for post, claim in told:
+        if claim["state"] != "held":
+            seen = f" (seen: {claim['seen']})" if "seen" in claim else ""
+            lines.append(f"  {post}, {claim['state']}: {claim['claim']}{seen}")
+    return "\n".join(lines)
 
 
 def _log(root: Path, result: Result) -> str | None:

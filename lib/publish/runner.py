@@ -52,7 +52,12 @@ class _Run:
         if not waiting:
             return self.results
         budget, jobs = self.options.budget, self.options.jobs
-        env = environment(self.options.root, hub=budget != "smoke" and hub_is_reachable(), jobs=min(jobs, len(waiting)))
+        env = environment(
+            self.options.root,
+            hub=budget != "smoke" and hub_is_reachable(),
+            jobs=min(jobs, len(waiting)),
+            committed=self.options.out is None,
+        )
         tasks = [
             Task(path.parent.name, len(nb["cells"]), self.history.seconds(path.parent.name, budget, nb))
             for path, nb in waiting
@@ -86,7 +91,8 @@ class _Run:
             if self.options.stale and self.project.state(nb, path).name == "fresh":
                 continue
             if self.options.reuse and self._reuse(path, nb):
-                self._note(Result(path.parent.name, "reused"))
+                claims = notebook.claims(notebook.read(self._target(path)))
+                self._note(Result(path.parent.name, "reused", claims=claims))
                 continue
             ready.append((path, nb))
         return ready
@@ -182,11 +188,11 @@ class _Run:
         wrong = notebook.unwanted(nb)
         if not result.facts:
             wrong.append((len(nb["cells"]), "there is no colophon; end the post with `run.colophon()`"))
-        data = result.facts.get("data", {}).items()  # glyphs is a stand-in for others, never for itself
-        stands_in = [name for name, about in data if about.get("kind") == "stand-in" and name != "glyphs"]
-        if self.options.out is None and stands_in:
+        data = result.facts.get("data", {}).items()
+        parts = [name for name, about in data if about.get("kind") == "part"]
+        if self.options.out is None and parts:
             wrong.append(
-                (len(nb["cells"]), f"a stand-in was used for {', '.join(stands_in)}; set LIB_DATA or go online")
+                (len(nb["cells"]), f"only a part of {', '.join(parts)} was at hand; set LIB_DATA or go online")
             )
         if over := notebook.oversize(nb):
             wrong = [over]
@@ -200,7 +206,7 @@ class _Run:
         target = self._target(worker.path)
         notebook.write(target, nb)
         _copy_beside(worker.path, target)
-        result.status = "ok"
+        result.status, result.claims = "ok", notebook.claims(nb)
         self.history.note(worker.post, self.options.budget, result.seconds)
 
 

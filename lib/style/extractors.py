@@ -1,7 +1,7 @@
 """Networks that look at pictures: each takes RGB [n, 3, h, w] in [0, 1], and its layers have names to hook.
 
-`load` takes the first of them that is within reach: VGG-16 or -19 of torchvision, a slim VGG-19 or SqueezeNet in the
-folder LIB_DATA, and random filters of several sizes, which need nothing.
+`load` takes the first of them that is within reach: VGG-16 or -19 of torchvision, a slim VGG-19 that ships with the
+repository, SqueezeNet in the folder LIB_DATA, and random filters of several sizes, which need nothing.
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ from lib.nn.init import glorot_
 
 VGG16 = (2, 2, 3, 3, 3)
 VGG19 = (2, 2, 4, 4, 4)
-SLIM = "vgg19-slim/vgg19-slim.safetensors"
-SLIM_SHA256 = "9d0fe57fdb4017346c35ce3fe233b6f79ef9be4ec4fb6053b79b5290493fa96b"
+SLIM = "models/vgg19-slim/vgg19-slim.safetensors"
 SQUEEZENET = "squeezenet1_1-features/squeezenet1_1-features.safetensors"
 SQUEEZENET_SHA256 = "1fbd480f0853efe39f7612207bec40b08d81926dbc4a8b65d81993b9abfec466"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -104,16 +103,16 @@ def load(
 
     "vgg16", "vgg19": torchvision's (Simonyan and Zisserman 2015), 0.5 GB, from torch's cache or with `network` fetched;
     layers conv1_1, relu1_1, ... pool5.
-    "vgg19-slim": a quarter of its filters, as far as relu5_1 (Wang et al. 2020), from the folder `root` (by default the
-    environment's LIB_DATA). "squeezenet": version 1.1 (Iandola et al. 2016), from there; layers relu1, fire2 to fire9.
-    "random": `RandomFilters`. Raises ValueError for an unknown name, for a file that is broken, and when none of the
-    names is within reach.
+    "vgg19-slim": a quarter of its filters, as far as relu5_1 (Wang et al. 2020), from what ships, so always within
+    reach. "squeezenet": version 1.1 (Iandola et al. 2016), from the folder `root` (by default the environment's
+    LIB_DATA); layers relu1, fire2 to fire9. "random": `RandomFilters`. Raises ValueError for an unknown name, for a
+    file that is broken, and when none of the names is within reach.
     """
     names = (name,) if isinstance(name, str) else tuple(name)
     loaders: dict[str, Callable[[], Extractor]] = {
         "vgg16": partial(_torchvision, "vgg16", network),
         "vgg19": partial(_torchvision, "vgg19", network),
-        "vgg19-slim": partial(_slim, root),
+        "vgg19-slim": _slim,
         "squeezenet": partial(_squeezenet, root),
         "random": _random,
     }
@@ -178,15 +177,16 @@ def _reachable(url: str, network: bool) -> None:
         raise NotHere(f"not in the cache, and {url.split('/')[2]} did not answer") from error
 
 
-def _slim(root: str | Path | None) -> Extractor:
-    path, where = _file(root, SLIM)
-    state = load_file(data.verify(path, SLIM_SHA256))
+def _slim() -> Extractor:
+    path = data.shipped(SLIM)
+    state = load_file(path)
     colours = nn.Conv2d(3, 3, 1)  # trained as a layer: RGB in [0, 1] to BGR about its mean
     net = vgg((2, 2, 4, 4, 1), (16, 32, 64, 128, 128), colours, padding_mode="reflect")
     names = {f"conv{key[4]}_{key[5:]}": value for key, value in state.items() if "aux" not in key and key[4] != "0"}
     colours.load_state_dict({key[6:]: value for key, value in state.items() if key.startswith("conv0.")})
     net.load_state_dict({f"preprocess.{key}": value for key, value in colours.state_dict().items()} | names)
-    return _of_vgg("vgg19-slim", net, data.Source("vgg19-slim", "local", where, SLIM_SHA256))
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    return _of_vgg("vgg19-slim", net, data.Source("vgg19-slim", "shipped", "data/" + SLIM, sha256))
 
 
 def _of_vgg(name: str, net: nn.Module, source: data.Source) -> Extractor:
@@ -226,6 +226,6 @@ def _random() -> Extractor:
     digest = hashlib.sha256()
     for value in net.state_dict().values():
         digest.update(value.numpy().tobytes())
-    source = data.Source("random", "stand-in", "random filters of several sizes, never trained", digest.hexdigest())
+    source = data.Source("random", "made", "random filters of several sizes, never trained", digest.hexdigest())
     style = tuple(name for name, _ in net.named_children() if name != "preprocess")
     return Extractor("random", net, "filters7", style, source)

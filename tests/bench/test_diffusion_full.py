@@ -19,9 +19,9 @@ SMALL = full.Drawing(steps=2, count=6)
 
 @pytest.fixture
 def judge(monkeypatch, tmp_path):
-    """Small models with listed weights, and glyphs that pass for the real pictures."""
-    glyphs = data.load("glyphs", sizes=(120, 60))
-    real = dataclasses.replace(glyphs, source=data.Source("fashion_mnist", "local", "LIB_DATA", "abc"))
+    """Small models with listed weights, and clothes that pass for the real pictures."""
+    clothes = data.load("fashion_mnist", sizes=(120, 60))
+    real = dataclasses.replace(clothes, source=data.Source("fashion_mnist", "local", "LIB_DATA", "abc"))
     monkeypatch.setattr(full.data, "load", lambda _: real)
     names = ("classifier", "unet", "plain", "min-snr")
     manifest = tmp_path / "manifest.json"
@@ -161,8 +161,10 @@ def test_what_is_compared_with_learns_as_long_as_what_ships(judge, monkeypatch):
     assert asked == [("plain", 3, 64)]
 
 
-def test_the_stand_in_is_refused(judge, monkeypatch):
-    stand_in = dataclasses.replace(full.data.load(""), source=data.Source("glyphs", "stand-in", "drawn", "abc"))
-    monkeypatch.setattr(full.data, "load", lambda _: stand_in)
-    with pytest.raises(ValueError, match="needs the real images, got a stand-in"):
+def test_a_part_is_refused(judge, monkeypatch):
+    part = dataclasses.replace(
+        full.data.load(""), source=data.Source("fashion_mnist", "part", "12,000 of 60,000", "abc")
+    )
+    monkeypatch.setattr(full.data, "load", lambda _: part)
+    with pytest.raises(ValueError, match="needs all the images, got part, 12,000 of 60,000"):
         next(full.records(lambda _: None))

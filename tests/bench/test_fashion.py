@@ -15,9 +15,9 @@ TINY = fashion.Recipe("tiny", "sgd", lr=0.1, weight_decay=1e-3, batch_size=20, e
 
 
 @pytest.fixture
-def glyphs(monkeypatch):
+def clothes(monkeypatch):
     """Take a net and a data set that train in a moment."""
-    loaded = data.load("glyphs", sizes=(100, 40))
+    loaded = data.load("fashion_mnist", sizes=(100, 40))
     tiny = lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 10))  # noqa: E731
     monkeypatch.setitem(fashion.NETS, "tiny", tiny)
     monkeypatch.setattr(fashion, "RECIPES", {"init": TINY})
@@ -25,9 +25,9 @@ def glyphs(monkeypatch):
     return loaded
 
 
-def test_an_interrupted_run_goes_on_and_ends_as_the_whole_one(glyphs, tmp_path):
+def test_an_interrupted_run_goes_on_and_ends_as_the_whole_one(clothes, tmp_path):
     said = []
-    whole = fashion.train("init", TINY, 1, glyphs, said.append, tmp_path / "whole")
+    whole = fashion.train("init", TINY, 1, clothes, said.append, tmp_path / "whole")
     assert len(said) == 3
     assert "epoch 3 of 3" in said[-1]
 
@@ -36,31 +36,31 @@ def test_an_interrupted_run_goes_on_and_ends_as_the_whole_one(glyphs, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fashion.train("init", TINY, 1, glyphs, stop_at_two, tmp_path / "parts")
+        fashion.train("init", TINY, 1, clothes, stop_at_two, tmp_path / "parts")
     said.clear()
-    parts = fashion.train("init", TINY, 1, glyphs, said.append, tmp_path / "parts")
+    parts = fashion.train("init", TINY, 1, clothes, said.append, tmp_path / "parts")
     assert len(said) == 2
     assert parts["accuracy"] == whole["accuracy"]
     assert parts["parameters"] == 7850
     said.clear()
-    assert fashion.train("init", TINY, 1, glyphs, said.append, tmp_path / "parts") == parts
+    assert fashion.train("init", TINY, 1, clothes, said.append, tmp_path / "parts") == parts
     assert said == []
     assert [path.suffix for path in (tmp_path / "parts").iterdir()] == [".json"]
 
 
-def test_another_recipe_net_or_data_set_starts_anew(glyphs):
+def test_another_recipe_net_or_data_set_starts_anew(clothes):
     keys = {
-        fashion.digest(TINY, glyphs.source),
-        fashion.digest(dataclasses.replace(TINY, lr=0.2), glyphs.source),
-        fashion.digest(dataclasses.replace(TINY, seeds=(3,)), glyphs.source),  # the same run
-        fashion.digest(TINY, dataclasses.replace(glyphs.source, sha256="0")),
+        fashion.digest(TINY, clothes.source),
+        fashion.digest(dataclasses.replace(TINY, lr=0.2), clothes.source),
+        fashion.digest(dataclasses.replace(TINY, seeds=(3,)), clothes.source),  # the same run
+        fashion.digest(TINY, dataclasses.replace(clothes.source, sha256="0")),
     }
     fashion.NETS["tiny"] = lambda: nn.Linear(784, 11)
-    keys.add(fashion.digest(TINY, glyphs.source))
+    keys.add(fashion.digest(TINY, clothes.source))
     assert len(keys) == 4
 
 
-def test_the_record_is_the_mean_with_its_range(glyphs, tmp_path):
+def test_the_record_is_the_mean_with_its_range(clothes, tmp_path):
     (record,) = fashion.records(lambda line: None, runs=tmp_path)
     last = [json.loads(path.read_text())["accuracy"][-1] for path in tmp_path.glob("*.json")]
     assert record.name == "fashion/init"
@@ -71,11 +71,11 @@ def test_the_record_is_the_mean_with_its_range(glyphs, tmp_path):
     assert record.reference == 89.9
 
 
-def test_a_stand_in_is_refused(monkeypatch):
-    source = data.Source("fashion_mnist", "stand-in", "glyphs", "0")
-    loaded = dataclasses.replace(data.load("glyphs", sizes=(1, 1)), source=source)
+def test_a_part_is_refused(monkeypatch):
+    source = data.Source("fashion_mnist", "part", "12,000 of 60,000", "0")
+    loaded = dataclasses.replace(data.load("fashion_mnist", sizes=(1, 1)), source=source)
     monkeypatch.setattr(fashion.data, "load", lambda name: loaded)
-    with pytest.raises(ValueError, match="needs the real images, got a stand-in"):
+    with pytest.raises(ValueError, match="needs all the images, got part, 12,000 of 60,000"):
         next(fashion.records(print))
 
 

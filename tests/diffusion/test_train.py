@@ -17,9 +17,9 @@ from lib.nn.unet import UNet
 
 @pytest.fixture
 def small(monkeypatch, tmp_path):
-    """Small models on a few glyphs; returns what `train` takes to stay in a folder of its own."""
-    glyphs = data.load("glyphs", sizes=(96, 40))
-    real = dataclasses.replace(glyphs, source=data.Source("fashion_mnist", "local", "LIB_DATA", "abc"))
+    """Small models on a few clothes; returns what `train` takes to stay in a folder of its own."""
+    clothes = data.load("fashion_mnist", sizes=(96, 40))
+    real = dataclasses.replace(clothes, source=data.Source("fashion_mnist", "local", "LIB_DATA", "abc"))
     monkeypatch.setattr(command.data, "load", lambda _: real)
     made = {
         "classifier": lambda: ResNet((8, 16), stem=4),
@@ -115,10 +115,12 @@ def test_the_time_before_a_cut_counts():
     assert 500 <= told.state_dict()["seconds"] < 560
 
 
-def test_a_stand_in_is_refused(small, monkeypatch, capsys):
-    stand_in = dataclasses.replace(command.data.load(""), source=data.Source("glyphs", "stand-in", "drawn", "abc"))
-    monkeypatch.setattr(command.data, "load", lambda _: stand_in)
-    with pytest.raises(ValueError, match="the real pictures are needed, got a stand-in"):
+def test_a_part_is_refused(small, monkeypatch, capsys):
+    part = dataclasses.replace(
+        command.data.load(""), source=data.Source("fashion_mnist", "part", "12,000 of 60,000", "abc")
+    )
+    monkeypatch.setattr(command.data, "load", lambda _: part)
+    with pytest.raises(ValueError, match="all the pictures are needed, got part, 12,000 of 60,000: set LIB_DATA"):
         train("unet", epochs=1, **small)
     assert command.main(["unet"]) == 2
     assert "set LIB_DATA" in capsys.readouterr().err

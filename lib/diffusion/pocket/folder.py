@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import tempfile
@@ -13,7 +12,7 @@ from diffusers import StableDiffusionPipeline
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from lib import data, files, scenes
+from lib import data, scenes
 from lib.diffusion.parts import POCKET_COMMAND, POCKET_FOLDER
 from lib.diffusion.pocket import models
 from lib.diffusion.pocket.train import restore_text
@@ -84,23 +83,15 @@ def ship(trained: Path, *, manifest: Path = data.MANIFEST) -> Path:
     if total > LARGEST:
         raise ValueError(f"the folder has {total / 2**20:.1f} MiB, at most {LARGEST / 2**20:.0f} may ship")
     shutil.rmtree(manifest.parent / POCKET_FOLDER, ignore_errors=True)
-    listed = json.loads(manifest.read_text())
-    listed["files"] = {
-        name: entry for name, entry in listed["files"].items() if not name.startswith(f"{POCKET_FOLDER}/")
-    }
-    for name, raw in written.items():
-        files.replace(manifest.parent / POCKET_FOLDER / name, raw)
-        about = {"made_by": POCKET_COMMAND}
-        if name.endswith(".safetensors"):
-            about = json.loads((trained / f"{MADE[name.split('/')[0]]}.json").read_text())
-        listed["files"][f"{POCKET_FOLDER}/{name}"] = {
-            "sha256": hashlib.sha256(raw).hexdigest(),
-            "bytes": len(raw),
-            **about,
-        }
-    listed["files"] = dict(sorted(listed["files"].items()))
-    files.replace(manifest, (json.dumps(listed, indent=2) + "\n").encode())
+    described = {name: (raw, {**_story(trained, name), **data.OURS}) for name, raw in written.items()}
+    data.ship(described, manifest=manifest, instead_of=POCKET_FOLDER)
     return manifest.parent / POCKET_FOLDER
+
+
+def _story(trained: Path, name: str) -> dict:
+    if not name.endswith(".safetensors"):
+        return {"made_by": POCKET_COMMAND}
+    return json.loads((trained / f"{MADE[name.split('/')[0]]}.json").read_text())
 
 
 def _single_precision(config: Path) -> None:

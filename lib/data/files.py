@@ -1,0 +1,60 @@
+"""Files that ship in data/, each listed in data/manifest.json, and the check that a file is the one expected."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lib import files
+from lib.names import known
+
+MANIFEST = Path(__file__).resolve().parents[2] / "data" / "manifest.json"
+OURS = {"licence": "MIT", "source": "trained here"}  # of weights that this repository makes
+
+
+def verify(path: str | Path, sha256: str) -> Path:
+    """Return `path` when the file has this sha256; else raise a ValueError that names it, both sums and the remedy."""
+    path = Path(path)
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != sha256:
+        raise ValueError(f"{path}: sha256 is {found}, expected {sha256}; the file is broken or another one: replace it")
+    return path
+
+
+def shipped(name: str, manifest: Path = MANIFEST) -> Path:
+    """Return the path of a file of data/ that data/manifest.json lists, once its sha256 is checked.
+
+    Raises ValueError when the manifest does not list it (the nearest name is told), or when it is missing or broken.
+    """
+    listed = json.loads(manifest.read_text())["files"]
+    known(f"file of {manifest}", name, listed)
+    path = manifest.parent / name
+    if not path.is_file():
+        raise ValueError(f"{path} is missing, though {manifest.name} lists it; git checkout -- data brings it back")
+    return verify(path, listed[name]["sha256"])
+
+
+def ship(
+    written: Mapping[str, tuple[bytes, Mapping[str, Any]]], *, manifest: Path = MANIFEST, instead_of: str | None = None
+) -> None:
+    """Write files beside the manifest, and list each with its sha256, its size and what is told about it.
+
+    `written` holds content and entry by name; what the manifest lists below the folder `instead_of` is taken off it.
+    Each file is replaced whole, the manifest last: a run that is killed between leaves files that are not those listed,
+    and `shipped` refuses them.
+    """
+    content = json.loads(manifest.read_text())
+    listed = {
+        name: entry
+        for name, entry in content["files"].items()
+        if instead_of is None or not name.startswith(f"{instead_of}/")
+    }
+    for name, (raw, about) in written.items():
+        files.replace(manifest.parent / name, raw)
+        listed[name] = {"sha256": hashlib.sha256(raw).hexdigest(), "bytes": len(raw), **about}
+    content["files"] = dict(sorted(listed.items()))
+    files.replace(manifest, (json.dumps(content, indent=2) + "\n").encode())
