@@ -136,7 +136,8 @@ class Run:
         display({"text/markdown": table, COLOPHON: facts}, raw=True)
         failed = [claim for claim in self.claims if claim.state == STATES[False]]
         if failed and os.environ.get(WILL_BE_COMMITTED) == "1":
-            raise ClaimError("\n".join(["did not hold:", *(f"- {c.claim} (seen: {c.seen})" for c in failed)]))
+            lines = [f"{claim.claim} (seen: {claim.seen})" for claim in failed]
+            raise ClaimError("\n".join([f"{len(failed)} of {len(self.claims)} claims did not hold", *lines]))
 
 
 def _truth(sentence: str, holds: Any) -> bool | None:

@@ -16,10 +16,14 @@ import pytest
 import sklearn.datasets
 import torch
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from lib import data
+from lib.data import fashion_mnist
+from recipes.data import idx as packed_idx
+from recipes.data import png
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -33,7 +37,7 @@ def original(tmp_path, monkeypatch):
     folder = tmp_path / "root" / "fashion-mnist"
     folder.mkdir(parents=True)
     arrays, files = {}, {}
-    for key, (name, _, _) in data.FASHION_FILES.items():
+    for key, (name, _, _) in fashion_mnist.FILES.items():
         n = 30 if key[0] == "train" else 10
         shape = (n, 28, 28) if key[1] == "images" else (n,)
         array = rng.integers(0, 256 if key[1] == "images" else 10, shape, dtype=np.uint8)
@@ -41,14 +45,35 @@ def original(tmp_path, monkeypatch):
         (folder / name).write_bytes(packed)
         arrays[key] = array
         files[key] = (name, hashlib.sha256(packed).hexdigest(), hashlib.sha256(array.tobytes()).hexdigest())
-    monkeypatch.setattr(data, "FASHION_FILES", files)
+    monkeypatch.setattr(fashion_mnist, "FILES", files)
+    monkeypatch.setattr(fashion_mnist, "SIZES", (30, 10))
     monkeypatch.delenv("LIB_DATA", raising=False)
     return folder, arrays
 
 
+@pytest.fixture
+def part(original, monkeypatch, tmp_path):
+    """The first 12 training images and all 10 of the test set, as they ship: below a data/ with a manifest."""
+    _, arrays = original
+    manifest = tmp_path / "data" / "manifest.json"
+    manifest.parent.mkdir()
+    manifest.write_text('{"files": {}}')
+    for split, n in (("train", 12), ("test", 10)):
+        images = png(fashion_mnist.mosaic(arrays[split, "images"][:n], columns=5))
+        labels = packed_idx(arrays[split, "labels"][:n])
+        written = {
+            f"fashion-mnist/{split}-images.png": (images, {}),
+            f"fashion-mnist/{split}-labels-idx1-ubyte.gz": (labels, {}),
+        }
+        data.ship(written, manifest=manifest)
+    monkeypatch.setattr(fashion_mnist, "SHIPPED", {"train": 12, "test": 10})
+    monkeypatch.setattr(fashion_mnist.shipped, "__defaults__", (manifest,))
+    return manifest
+
+
 def hub_of(arrays):
     """What the hub's client returns for these arrays: pictures as PNG files, labels as integers."""
-    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=data.FASHION_CLASSES)})
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=fashion_mnist.CLASSES)})
     parts = {}
     for part in ("train", "test"):
         columns = {
@@ -80,7 +105,7 @@ def assert_holds(loaded, arrays):
 def test_idx_files_of_any_shape_read_back(array, tmp_path_factory):
     path = tmp_path_factory.mktemp("idx") / "x.gz"
     path.write_bytes(gzip.compress(idx(array)))
-    assert np.array_equal(data.read_idx(path), array)
+    assert np.array_equal(fashion_mnist.read_idx(path), array)
 
 
 @pytest.mark.parametrize(
@@ -98,10 +123,10 @@ def test_broken_idx_files_are_named(tmp_path, content, fault):
     path = tmp_path / "images.gz"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=rf"images\.gz.*{fault}"):
-        data.read_idx(path)
+        fashion_mnist.read_idx(path)
 
 
-# Fashion-MNIST: the folder, the hub, the stand-in
+# Fashion-MNIST: the folder, what ships, the hub
 
 
 def test_a_root_with_the_original_files_is_used(original, monkeypatch):
@@ -120,7 +145,7 @@ def test_a_root_with_the_original_files_is_used(original, monkeypatch):
 def test_a_broken_local_file_is_named_with_both_sums_and_nothing_else_is_tried(original, monkeypatch):
     folder, arrays = original
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: hub_of(arrays))
-    name, expected, _ = data.FASHION_FILES["test", "images"]
+    name, expected, _ = fashion_mnist.FILES["test", "images"]
     path = folder / name
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     found = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -128,39 +153,67 @@ def test_a_broken_local_file_is_named_with_both_sums_and_nothing_else_is_tried(o
         data.load("fashion_mnist", root=folder.parent)
 
 
-def test_a_root_without_the_files_goes_on_to_the_hub_and_then_to_the_stand_in_and_says_so(original, monkeypatch):
+def test_what_ships_is_taken_where_it_is_enough_and_the_hub_is_not_asked(part, original, monkeypatch):
     folder, _ = original
-    name = data.FASHION_FILES["train", "labels"][0]
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: pytest.fail("asked"))
+    shipped = data.load("fashion_mnist", sizes=(12, 10))
+    assert (shipped.source.kind, len(shipped.train), len(shipped.test)) == ("shipped", 12, 10)
+    local = data.load("fashion_mnist", sizes=(12, 10), root=folder.parent)
+    assert local.source.kind == "local"
+    assert torch.equal(shipped.train.images, local.train.images)
+    assert torch.equal(shipped.test.labels, local.test.labels)
+    assert shipped.source.sha256 == local.source.sha256, "the same values, whatever they were read from"
+    assert shipped.source.sha256 != data.load("fashion_mnist", sizes=(11, 10)).source.sha256
+
+
+def test_the_hub_is_asked_for_more_than_ships(part, original, monkeypatch):
+    _, arrays = original
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: hub_of(arrays))
+    loaded = data.load("fashion_mnist", sizes=(13, 10))
+    assert (loaded.source.kind, len(loaded.train)) == ("hub", 13)
+
+
+def test_without_the_hub_the_part_that_ships_is_returned_and_says_so(part, original, monkeypatch):
+    folder, arrays = original
+    name = fashion_mnist.FILES["train", "labels"][0]
     (folder / name).unlink()
     monkeypatch.setattr(datasets, "load_dataset", no_hub)
-    loaded = data.load("fashion_mnist", root=folder.parent, sizes=(50, 20))
-    assert loaded.source.kind == "stand-in"
-    assert f"the given root has no fashion-mnist/{name}" in str(loaded.source)
-    assert "the hub did not answer (ConnectionError)" in str(loaded.source)
-    assert loaded.source.name == "fashion_mnist"
-    assert loaded.classes == tuple("ABCDEFGHIJ")
-    assert loaded.train.images.shape == (50, 28, 28)
-    assert "\n" not in str(loaded.source)
+    for sizes in ((20, 10), None):
+        loaded = data.load("fashion_mnist", root=folder.parent, sizes=sizes)
+        assert loaded.source.kind == "part"
+        assert f"12 of {sizes[0] if sizes else 30} training images, because" in str(loaded.source)
+        assert f"the given root has no fashion-mnist/{name} and the hub did not answer" in str(loaded.source)
+        assert torch.equal(loaded.train.images, torch.from_numpy(arrays["train", "images"][:12]))
+        assert "\n" not in str(loaded.source)
+
+
+@pytest.mark.parametrize("spoilt", ["train-images.png", "test-labels-idx1-ubyte.gz"])
+def test_a_broken_shipped_file_is_named_and_not_used(part, spoilt):
+    path = part.parent / "fashion-mnist" / spoilt
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(ValueError, match=rf"{re.escape(spoilt)}: sha256 is .*expected"):
+        data.load("fashion_mnist", sizes=(1, 1))
 
 
 def test_the_hub_is_asked_for_the_pinned_revision_quietly_and_its_arrays_are_checked(original, monkeypatch, capfd):
     _, arrays = original
 
     def load_dataset(name, *, revision):
-        assert (name, revision) == ("zalando-datasets/fashion_mnist", data.FASHION_REVISION)
+        assert (name, revision) == ("zalando-datasets/fashion_mnist", fashion_mnist.REVISION)
         print("Downloading: 100%", file=sys.stderr)
         return hub_of(arrays)
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    monkeypatch.setattr(fashion_mnist, "SHIPPED", {"train": 0, "test": 0})
     loaded = data.load("fashion_mnist")
     assert_holds(loaded, arrays)
     assert loaded.source.kind == "hub"
-    assert data.FASHION_REVISION[:8] in str(loaded.source)
+    assert fashion_mnist.REVISION[:8] in str(loaded.source)
     assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("spoilt", ["images", "labels"])
-def test_other_values_from_the_hub_are_refused_with_the_remedy(original, monkeypatch, spoilt):
+def test_other_values_from_the_hub_are_refused_with_the_remedy(part, original, monkeypatch, spoilt):
     _, arrays = original
     arrays["train", spoilt].flat[0] = (int(arrays["train", spoilt].flat[0]) + 1) % 10
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: hub_of(arrays))
@@ -168,7 +221,7 @@ def test_other_values_from_the_hub_are_refused_with_the_remedy(original, monkeyp
         data.load("fashion_mnist")
 
 
-def test_other_sizes_from_the_hub_are_refused(original, monkeypatch):
+def test_other_sizes_from_the_hub_are_refused(part, original, monkeypatch):
     _, arrays = original
     short = {key: array[:-1] for key, array in arrays.items()}
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: hub_of(short))
@@ -176,22 +229,34 @@ def test_other_sizes_from_the_hub_are_refused(original, monkeypatch):
         data.load("fashion_mnist")
 
 
-def test_without_network_the_hub_is_not_asked(original, monkeypatch):
+def test_without_network_the_hub_is_not_asked(part, monkeypatch):
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: pytest.fail("asked"))
-    loaded = data.load("fashion_mnist", network=False, sizes=(10, 5))
+    loaded = data.load("fashion_mnist", network=False)
     assert "LIB_DATA is not set and the network was not to be used" in str(loaded.source)
 
 
 def test_offline_mode_is_respected(tmp_path):
     """The client's retries, which take far longer than this timeout, do not begin."""
-    code = "from lib import data; print(data.load('fashion_mnist', sizes=(10, 5)).source.kind)"
+    code = "from lib import data; print(data.load('fashion_mnist').source.kind)"
     env = {k: v for k, v in os.environ.items() if k != "LIB_DATA"} | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout.strip() == "stand-in"
+    assert done.stdout.strip() == "part"
+
+
+def test_what_ships_is_real_and_nearly_balanced(monkeypatch):
+    monkeypatch.delenv("LIB_DATA", raising=False)
+    loaded = data.load("fashion_mnist", sizes=(12_000, 10_000))
+    assert loaded.source.kind == "shipped"
+    assert loaded.train.images.shape == (12_000, 28, 28)
+    assert loaded.train.labels[:5].tolist() == [9, 0, 0, 3, 0]
+    assert loaded.train.labels.bincount().min() > 1100
+    images = hashlib.sha256(loaded.test.images.numpy().tobytes()).hexdigest()
+    labels = hashlib.sha256(loaded.test.labels.numpy().astype(np.uint8).tobytes()).hexdigest()
+    assert (images, labels) == (fashion_mnist.FILES["test", "images"][2], fashion_mnist.FILES["test", "labels"][2])
 
 
 @pytest.mark.skipif("LIB_DATA" not in os.environ, reason="LIB_DATA is not set")
-def test_the_original_files_are_those_expected():
+def test_the_original_files_are_those_expected_and_what_ships_is_their_beginning(monkeypatch):
     loaded = data.load("fashion_mnist", network=False)
     if loaded.source.kind != "local":
         pytest.skip(str(loaded.source))
@@ -200,24 +265,23 @@ def test_the_original_files_are_those_expected():
     assert loaded.train.labels[:5].tolist() == [9, 0, 0, 3, 0]
     for part, split in (("train", loaded.train), ("test", loaded.test)):
         digest = hashlib.sha256(split.images.numpy().tobytes()).hexdigest()
-        assert digest == data.FASHION_FILES[part, "images"][2]
+        assert digest == fashion_mnist.FILES[part, "images"][2]
         digest = hashlib.sha256(split.labels.numpy().astype(np.uint8).tobytes()).hexdigest()
-        assert digest == data.FASHION_FILES[part, "labels"][2]
+        assert digest == fashion_mnist.FILES[part, "labels"][2]
+    monkeypatch.delenv("LIB_DATA")
+    shipped = data.load("fashion_mnist", sizes=(12_000, 10_000))
+    assert torch.equal(shipped.train.images, loaded.train.images[:12_000])
+    assert torch.equal(shipped.train.labels, loaded.train.labels[:12_000])
 
 
-# Glyphs and digits
+@settings(deadline=None, max_examples=30)
+@given(n=st.integers(1, 12), columns=st.integers(1, 7))
+def test_a_mosaic_is_cut_into_the_same_pictures(n, columns):
+    images = np.random.default_rng(n).integers(0, 256, (n, 28, 28), dtype=np.uint8)
+    assert np.array_equal(fashion_mnist.cut(fashion_mnist.mosaic(images, columns))[:n], images)
 
 
-def test_glyphs_are_the_same_each_time_and_sized_as_asked():
-    first, again = (data.load("glyphs", sizes=(60, 20)) for _ in range(2))
-    assert torch.equal(first.train.images, again.train.images)
-    assert first.source == again.source
-    assert first.source.kind == "package"
-    assert first.test.images.shape == (20, 28, 28)
-    assert not torch.equal(first.train.images[:20], first.test.images)
-    other = data.load("glyphs", sizes=(61, 20))
-    assert other.source.sha256 != first.source.sha256
-    assert torch.equal(other.train.images[:60], first.train.images)
+# Digits
 
 
 def test_digits_are_those_of_scikit_learn():
@@ -228,7 +292,7 @@ def test_digits_are_those_of_scikit_learn():
     assert torch.cat([loaded.train.labels, loaded.test.labels]).tolist() == bunch.target.tolist()
     assert (len(loaded.train), len(loaded.test)) == (1500, 297)
     assert loaded.test.labels.bincount().min() > 25
-    assert loaded.source == data.load("digits", sizes=(7, 7)).source
+    assert len(data.load("digits", sizes=(7, 5)).test) == 5
 
 
 def test_sizes_keep_the_first(original):
@@ -241,9 +305,7 @@ def test_sizes_keep_the_first(original):
             data.load("fashion_mnist", root=folder.parent, sizes=sizes)
 
 
-@pytest.mark.parametrize(
-    ("wrong", "near"), [("fashion-mnist", "fashion_mnist"), ("digit", "digits"), ("glyph", "glyphs")]
-)
+@pytest.mark.parametrize(("wrong", "near"), [("fashion-mnist", "fashion_mnist"), ("digit", "digits")])
 def test_an_unknown_name_gets_the_nearest(wrong, near):
     with pytest.raises(ValueError, match=f"unknown data {wrong!r}; did you mean {near!r}"):
         data.load(wrong)
@@ -255,12 +317,21 @@ def test_an_unknown_name_gets_the_nearest(wrong, near):
 def test_the_shipped_manifest_is_whole():
     listed = json.loads(data.MANIFEST.read_text())["files"]
     for name, about in listed.items():
-        assert {"sha256", "bytes", "made_by"} <= set(about)
+        assert {"sha256", "bytes", "made_by", "licence", "source"} <= set(about), name
         assert data.shipped(name).stat().st_size == about["bytes"]
-    present = {
-        path.relative_to(data.MANIFEST.parent).as_posix() for path in data.MANIFEST.parent.rglob("*.safetensors")
-    }
-    assert present <= set(listed)
+    folder = data.MANIFEST.parent
+    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    told = {name for name in present if name.endswith("LICENSE")} | {"manifest.json", "README.md"}
+    assert present - told == set(listed)
+
+
+def test_the_readme_of_the_data_tells_of_every_folder_its_licence_and_its_source():
+    told = (data.MANIFEST.parent / "README.md").read_text()
+    for name, about in json.loads(data.MANIFEST.read_text())["files"].items():
+        folder = "/".join(Path(name).parts[: 1 if name.startswith("fashion-mnist") else 2])
+        [row] = [line for line in told.splitlines() if line.startswith(f"| `{folder}/`")]
+        assert about["licence"].partition(",")[0] in row
+        assert about["source"] in row
 
 
 def test_shipped_files_are_checked(tmp_path):
@@ -277,7 +348,9 @@ def test_shipped_files_are_checked(tmp_path):
     path.write_bytes(content[:-1])
     with pytest.raises(ValueError, match=r"unet\.safetensors: sha256 is .*expected " + about["sha256"]):
         data.shipped("nets/unet.safetensors", manifest)
-    with pytest.raises(ValueError, match=r"does not list 'nets/unet'; did you mean 'nets/unet\.safetensors'"):
+    with pytest.raises(
+        ValueError, match=r"unknown file of .*manifest\.json 'nets/unet'; did you mean 'nets/unet\.safetensors'"
+    ):
         data.shipped("nets/unet", manifest)
 
 

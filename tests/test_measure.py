@@ -91,3 +91,12 @@ def test_samples_in_turn_alternate_and_their_quartiles_are_numpys():
     values = [5.0, 1.0, 3.0, 2.0, 9.0, 4.0]
     assert measure.quartiles(values) == pytest.approx(np.quantile(values, (0.25, 0.5, 0.75)))
     assert measure.quartiles([2.0]) == (2.0, 2.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("limit", "above", "below"), [(1.0, True, False), (1.9, None, None), (2.0, None, None), (2.5, False, True)]
+)
+def test_a_comparison_tells_only_what_its_spread_allows(limit, above, below):
+    comparison = measure.Comparison(ours=2.0, theirs=1.0, ratio=2.0, low=1.8, high=2.2, n=25)
+    assert comparison.above(limit) is above
+    assert comparison.below(limit) is below

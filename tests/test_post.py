@@ -85,13 +85,14 @@ def test_data_is_noted_and_a_smoke_run_stays_off_the_network(monkeypatch, capsys
 
     def spy(name, *, network, **options):
         asked.append(network)
-        return load("fashion_mnist", **options)
+        return load(name, network=network, **options)
 
+    monkeypatch.delenv("LIB_DATA", raising=False)
     monkeypatch.setattr(data, "load", spy)
     for budget in ("smoke", "cpu"):
         run = post.start(budget)
         assert len(run.load("fashion_mnist", sizes=(20, 10)).train) == 20
-        assert run.sources["fashion_mnist"].kind == "package"
+        assert run.sources["fashion_mnist"].kind == "shipped"
         assert f"data fashion_mnist: {run.sources['fashion_mnist']}" in capsys.readouterr().out
     assert asked == [False, True]
 
@@ -137,6 +138,85 @@ def test_a_record_that_says_nothing_is_refused():
             run.record("x", **wrong)
 
 
+# Claims
+
+
+@pytest.mark.parametrize(
+    ("holds", "state", "text"),
+    [
+        (True, "held", "✓ It is fast *(seen: 2.35)*"),
+        (False, "did not hold", "✗ It is fast: **did not hold on this run** *(seen: 2.35)*"),
+        (None, "not told", "– It is fast: not told *(too wide a spread; seen: 2.35)*"),
+        (np.bool_(True), "held", "✓ It is fast *(seen: 2.35)*"),
+        (torch.tensor(False), "did not hold", "✗ It is fast: **did not hold on this run** *(seen: 2.35)*"),
+    ],
+)
+def test_a_claim_says_how_it_fared_and_leaves_it(shown, holds, state, text):
+    [bundle] = shown(post.start("cpu").claim, "It is fast", holds, seen=2.3456)
+    assert bundle["text/markdown"] == text
+    about = json.loads(json.dumps(bundle[post.CLAIM]))
+    assert (about["claim"], about["state"], about["seen"]) == ("It is fast", state, "2.35")
+    assert about["machine"] == measure.machine()
+    assert {"versions", "date"} <= set(about)
+
+
+def test_a_smoke_run_judges_nothing(shown):
+    [bundle] = shown(post.start("smoke").claim, "It is fast", False, seen=2.0)
+    assert bundle[post.CLAIM]["state"] == "not told"
+    assert "a smoke run judges nothing" in bundle["text/markdown"]
+
+
+@pytest.mark.parametrize("wrong", ["yes", 1, 0.0, torch.tensor([True, False]), [True]])
+def test_a_claim_wants_a_truth_value(wrong):
+    with pytest.raises(TypeError, match="claim 'It is fast': holds must be True, False or None, got"):
+        post.start("cpu").claim("It is fast", wrong)
+
+
+@pytest.mark.parametrize(
+    ("seen", "words"),
+    [
+        ("as is", "as is"),
+        (3, "3"),
+        (0.123456, "0.123"),
+        ([1.0, 2.34567], "1, 2.35"),
+        (torch.tensor([0.5, 0.25]), "0.5, 0.25"),
+        ({"plain": 0.5, "residual": [1, 2]}, "plain 0.5; residual 1, 2"),
+        (measure.Comparison(1.0, 2.0, 0.5, 0.45, 0.61234, 25), "0.5, quartiles 0.45 to 0.612"),
+    ],
+)
+def test_what_was_seen_is_told_in_words(shown, seen, words):
+    [bundle] = shown(post.start("cpu").claim, "So", True, seen=seen)
+    assert bundle[post.CLAIM]["seen"] == words
+
+
+def claims_of_a_run(shown, *holds):
+    run = post.start("cpu")
+    for i, value in enumerate(holds):
+        shown(run.claim, f"claim {i}", value, seen=i)
+    return run
+
+
+def test_a_reader_is_told_and_goes_on(shown, monkeypatch):
+    monkeypatch.delenv("LIB_WILL_BE_COMMITTED", raising=False)
+    [bundle] = shown(claims_of_a_run(shown, True, False, None, True).colophon)
+    assert "| Claims | 2 held, 1 did not hold, 1 not told |" in bundle["text/markdown"]
+
+
+def test_what_will_be_committed_must_hold(shown, monkeypatch):
+    monkeypatch.setenv("LIB_WILL_BE_COMMITTED", "1")
+    shown(claims_of_a_run(shown, True, None).colophon)
+    with pytest.raises(post.ClaimError) as caught:
+        shown(claims_of_a_run(shown, True, False, None, False).colophon)
+    assert str(caught.value).splitlines() == [
+        "2 of 4 claims did not hold",
+        "claim 1 (seen: 1)",
+        "claim 3 (seen: 3)",
+    ]
+
+
+# The rest
+
+
 def test_source_shows_the_live_code(shown):
     first, second = shown(post.start("cpu").source, measure.machine, measure.Comparison)
     text = first["text/markdown"]
@@ -156,14 +236,14 @@ def test_source_finds_what_a_compiler_wraps(shown):
 def test_the_colophon_tells_all_and_names_no_folder(shown, monkeypatch):
     monkeypatch.delenv("LIB_DATA", raising=False)
     run = post.start("smoke", 11)
-    run.load("fashion_mnist", sizes=(5, 5))
+    run.load("digits", sizes=(5, 5))
     [bundle] = shown(run.colophon)
     assert set(bundle) == {"text/markdown", post.COLOPHON}
     facts = json.loads(json.dumps(bundle[post.COLOPHON]))
     assert (facts["budget"], facts["device"], facts["seed"]) == ("smoke", "cpu", 11)
-    assert facts["data"]["fashion_mnist"] == data.load("fashion_mnist", sizes=(5, 5)).source.as_dict()
+    assert facts["data"]["digits"] == data.load("digits", sizes=(5, 5)).source.as_dict()
     assert facts["seconds"] >= 0
-    for expected in ("smoke, cpu", str(run.sources["fashion_mnist"]), "| Seed | 11 |", facts["machine"]):
+    for expected in ("smoke, cpu", str(run.sources["digits"]), "| Seed | 11 |", facts["machine"]):
         assert expected in bundle["text/markdown"]
     rows = bundle["text/markdown"].splitlines()
     assert all(row.count("|") == 3 for row in rows), "a table of two columns"

@@ -96,6 +96,8 @@ def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     online, offline = environment(Path("/here"), hub=True), environment(Path("/here"), hub=False, jobs=10_000)
     assert "HF_HUB_OFFLINE" not in online
     assert offline["HF_HUB_OFFLINE"] == "1"
+    assert "LIB_WILL_BE_COMMITTED" not in online
+    assert environment(Path("/here"), hub=True, committed=True)["LIB_WILL_BE_COMMITTED"] == "1"
     assert "inline" in online["MPLBACKEND"]
     assert online["PYTHONPATH"].startswith("/here")
     assert online["PYTHONPATH"].endswith("before")

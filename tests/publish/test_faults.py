@@ -79,7 +79,7 @@ class Many:
         (root / "posts/05-broken/index.ipynb").write_text('{"cells": [')
         make("06-no-parameters", parameters=False)
         make("07-no-front-matter", front=False)
-        make("08-large", "print('x' * 10)", "print('x' * 700_000)")
+        make("08-large", "print('x' * 10)", "print('x' * 900_000)")
         make("09-stderr", "import sys; print('careful', file=sys.stderr)")
         make("10-exits", "import sys", "sys.exit()", "1")
         make("11-invalid", "def (:")
@@ -167,7 +167,7 @@ def test_an_old_format_is_brought_up_to_date(many: Many) -> None:
         ("05-broken", None, "", "posts/05-broken/index.ipynb: not JSON"),
         ("06-no-parameters", None, "", "no parameters cell; give the code cell"),
         ("07-no-front-matter", None, "", "no front matter; the first cell"),
-        ("08-large", 5, "print('x' * 700_000)", "over the limit of 600 kB; this cell alone has 700 kB"),
+        ("08-large", 5, "print('x' * 900_000)", "over the limit of 800 kB; this cell alone has 900 kB"),
         ("09-stderr", 4, "import sys; print('careful', file=sys.stderr)", "writes to stderr: careful"),
         ("10-exits", 5, "sys.exit()", "SystemExit"),
         ("11-invalid", 4, "def (:", "SyntaxError"),

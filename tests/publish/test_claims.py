@@ -1,0 +1,61 @@
+"""Claims of a post: told to a reader, demanded of what is committed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lib.publish.options import Options
+from lib.publish.outcome import Result, claims
+
+CODE = """\
+from lib import post
+run = post.start(budget, seed)
+run.claim("Two is more than one.", 2 > 1, seen=2)
+run.claim("Two is more than three.", 2 > 3, seen=2)"""
+
+
+def publish(root: Path, *arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "lib.publish", "--root", str(root), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+
+
+@pytest.mark.slow
+def test_a_claim_that_fails_stops_what_would_be_committed_and_nothing_else(
+    tmp_path: Path, make_post: Callable[..., Path]
+) -> None:
+    path = make_post(tmp_path, "01-claims", CODE, "run.colophon()")
+    before = path.read_bytes()
+    told = publish(tmp_path, "run", "--budget", "cpu")
+    assert told.returncode == 0, told.stderr
+    assert "2 claims: 1 held, 1 did not hold, 0 not told" in told.stdout
+    assert "  01-claims, did not hold: Two is more than three. (seen: 2)" in told.stdout
+    executed = json.loads((tmp_path / "_build/posts/01-claims/index.ipynb").read_text())
+    assert "did not hold on this run" in json.dumps(executed)
+    refused = publish(tmp_path, "run", "--budget", "cpu", "--in-place")
+    assert refused.returncode == 1
+    assert "ClaimError: 1 of 2 claims did not hold" in refused.stdout
+    assert "Two is more than three. (seen: 2)" in refused.stderr
+    assert path.read_bytes() == before
+    smoke = publish(tmp_path, "run", "--budget", "smoke")
+    assert smoke.returncode == 0, smoke.stderr
+    assert "2 claims, none judged" in smoke.stdout
+
+
+def result(post: str, *states: str) -> Result:
+    return Result(post, "ok", claims=[{"claim": f"Claim {i}.", "state": state} for i, state in enumerate(states)])
+
+
+def test_claims_are_counted_over_all_posts(tmp_path: Path) -> None:
+    results = [result("01-a", "held", "not told"), result("02-b"), result("03-c", "did not hold")]
+    assert claims(results, Options(tmp_path, None, "cpu")).splitlines() == [
+        "3 claims: 1 held, 1 did not hold, 1 not told",
+        "  01-a, not told: Claim 1.",
+        "  03-c, did not hold: Claim 0.",
+    ]
+    assert claims([result("02-b")], Options(tmp_path, None, "cpu")) == ""
