@@ -8,7 +8,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-LIMIT = 2_000_000  # bytes of a page with all that it loads
+LIMIT = 2_000_000  # bytes of a page with all that it alone loads
+SHARED = "site_libs"  # where Quarto puts what all pages share; a browser fetches it once
+SHARED_LIMIT = 2_000_000
 REQUESTS = {
     "img": "src", "script": "src", "link": "href", "iframe": "src", "source": "src", "video": "src", "embed": "src"
 }  # fmt: skip
@@ -43,10 +45,11 @@ class Html(HTMLParser):
 
 def check(site: Path) -> list[str]:
     """Return what is wrong with the pages under `site`, a sentence each that names the page; empty when all is well."""
-    pages = {path: _read(path) for path in sorted(site.rglob("*.html")) if "site_libs" not in path.parts}
+    pages = {path: _read(path) for path in sorted(site.rglob("*.html")) if SHARED not in path.parts}
     if not pages:
         return [f"no page in {site}"]
     problems = []
+    shared: set[Path] = set()
     for path, page in pages.items():
         name = path.relative_to(site)
         problems += [f"{name}: picture {source} has no alt text" for source in page.no_alt]
@@ -57,9 +60,10 @@ def check(site: Path) -> list[str]:
                 problems.append(f"{name}: {target} is missing")
         for target in sorted(set(page.links)):
             problems += [f"{name}: {problem}" for problem in _follow(site, path, target, pages)]
-        if (weight := _weight(site, path, page)) > LIMIT:
-            problems.append(f"{name}: weighs {weight / 1e6:.1f} MB, over the limit of {LIMIT / 1e6:.0f} MB")
-    return problems
+        loaded = _loaded(site, path, page)
+        shared |= {file for file in loaded if SHARED in file.parts}
+        problems += _heavy(name, {path.resolve(), *loaded} - shared, LIMIT)
+    return problems + _heavy(SHARED, shared, SHARED_LIMIT)
 
 
 def _read(path: Path) -> Html:
@@ -90,6 +94,12 @@ def _follow(site: Path, path: Path, target: str, pages: dict[Path, Html]) -> lis
     return []
 
 
-def _weight(site: Path, path: Path, page: Html) -> int:
+def _loaded(site: Path, path: Path, page: Html) -> set[Path]:
+    """Return the files of the site that a browser fetches with the page."""
     local = {_resolve(site, path, target).resolve() for target in page.requests if not target.startswith("data:")}
-    return path.stat().st_size + sum(file.stat().st_size for file in local if file.is_file())
+    return {file for file in local if file.is_file()}
+
+
+def _heavy(name: object, files: set[Path], limit: int) -> list[str]:
+    weight = sum(file.stat().st_size for file in files)
+    return [f"{name}: weighs {weight / 1e6:.1f} MB, over the limit of {limit / 1e6:.0f} MB"] if weight > limit else []
