@@ -9,10 +9,14 @@ import re
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lib.publish import notebook
+from lib.publish import derived, notebook
 
-LOCAL = "_quarto.yml.local"
-FIRST = "# Derived from the repository's name by `python -m lib.publish address`; not committed."
+LOCAL, FEED = "_quarto.yml.local", "feed.xml"
+MARK = "# Derived from the repository's name by `python -m lib.publish address`; not committed.\n"
+FEED_MARK = (
+    '<?xml version="1.0" encoding="utf-8"?>\n'
+    "<!-- Derived from the posts by `python -m lib.publish address`; not committed. -->\n"
+)
 
 
 def repository(root: Path) -> str:
@@ -33,23 +37,32 @@ def site_url(name: str) -> str:
 
 
 def write(root: Path) -> Path | None:
-    """Write `_quarto.yml.local`, which Quarto merges by itself, and the feed; without an address, remove them."""
+    """Write `_quarto.yml.local`, which Quarto merges by itself, and the feed; without an address, remove them.
+
+    Files of these names that are somebody's own stay as they are.
+    """
     name = repository(root)
-    local, feed = root / LOCAL, root / "feed.xml"
+    local, feed = root / LOCAL, root / FEED
     if not name:
-        if local.exists() and local.read_text(encoding="utf-8").startswith(FIRST):
-            local.unlink()
-            feed.unlink(missing_ok=True)
+        derived.remove(local, MARK)
+        derived.remove(feed, FEED_MARK)
         return None
-    notebook.write_whole(local, _settings(name).encode())
-    notebook.write_whole(feed, _feed(root, site_url(name)).encode())
-    return local
+    written = derived.put(local, MARK, _settings(name, _footer(root, name)))
+    derived.put(feed, FEED_MARK, _feed(root, site_url(name)))
+    return local if written else None
 
 
-def _settings(name: str) -> str:
+def _footer(root: Path, name: str) -> str:
+    """Return the setting that makes what the footer says of the licences a link to them."""
+    config = (root / "_quarto.yml").read_text(encoding="utf-8")
+    found = re.search(r"^  page-footer:\n    center: (.+)$", config, re.MULTILINE)
+    link = f"https://github.com/{name}/blob/main/LICENSE"
+    return f'  page-footer:\n    center: "[{found[1]}]({link})"\n' if found else ""
+
+
+def _settings(name: str, footer: str) -> str:
     url = site_url(name)
-    return f"""{FIRST}
-repository: "{name}"
+    return f"""repository: "{name}"
 project:
   resources:
     - "/feed.xml"
@@ -57,7 +70,7 @@ website:
   site-url: "{url}"
   repo-url: "https://github.com/{name}"
   repo-actions: [source, issue]
-format:
+{footer}format:
   html:
     canonical-url: true
     include-in-header:
@@ -71,7 +84,7 @@ def _feed(root: Path, url: str) -> str:
     posts = [(path.parent.name, notebook.front_matter(notebook.read(path))) for path in notebook.find(root)]
     items = "".join(_item(f"{url}posts/{name}/", meta) for name, meta in reversed(posts))
     return (
-        '<?xml version="1.0" encoding="utf-8"?>\n<rss version="2.0"><channel>\n'
+        '<rss version="2.0"><channel>\n'
         f"<title>{html.escape(about.get('title', ''))}</title><link>{url}</link>"
         f"<description>{html.escape(about.get('description', ''))}</description>\n{items}</channel></rss>\n"
     )

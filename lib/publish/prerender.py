@@ -1,6 +1,7 @@
-"""What Quarto runs before it renders: say which posts are out of date, and write the results page's table.
+"""What Quarto runs before it renders: derive addresses, badges and results, and say which posts are out of date.
 
-Runs as a plain script under whatever Python there is, with the standard library alone, and never fails.
+Quarto reads its settings again afterwards. This runs as a plain script under whatever Python there is, with the
+standard library alone, and never fails.
 """
 
 import sys
@@ -9,8 +10,8 @@ from pathlib import Path
 
 
 def main(root: Path) -> None:
-    """Warn about posts whose committed outputs are out of date; then write the results. Each does its best."""
-    for step in (_warn, _write_results):
+    """Take each step; one that fails says so, and the others go on."""
+    for step in (_write_address, _write_badges, _write_results, _warn):
         try:
             step(root)
         except Exception as error:
@@ -29,6 +30,18 @@ def _warn(root: Path) -> None:
         print(f"pre-render: {row['post']} is {row['state'].replace('never run', 'not run yet')}{why}")
     if old:
         print("pre-render: python -m lib.publish run --stale --in-place executes these")
+
+
+def _write_address(root: Path) -> None:
+    from lib.publish import address
+
+    address.write(root)
+
+
+def _write_badges(root: Path) -> None:
+    from lib.publish import badge
+
+    badge.write(root)
 
 
 def _write_results(root: Path) -> None:

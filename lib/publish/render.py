@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lib.publish import address, notebook, results
 
-COPIED = ("_quarto.yml", address.LOCAL, "feed.xml", "references.bib")
+COPIED = ("_quarto.yml", address.LOCAL, address.FEED, "references.bib")
 
 
 @dataclass(frozen=True)

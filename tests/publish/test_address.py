@@ -52,6 +52,9 @@ def test_what_is_derived(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings["website"]["site-url"] == "https://ada.github.io/notes/"
     assert settings["website"]["repo-url"] == "https://github.com/Ada/notes"
     assert settings["project"]["resources"] == ["/feed.xml"]
+    licence = "](https://github.com/Ada/notes/blob/main/LICENSE)"
+    assert settings["website"]["page-footer"]["center"].startswith("[Code under the MIT licence")
+    assert settings["website"]["page-footer"]["center"].endswith(licence)
     items = ET.fromstring((root / "feed.xml").read_text()).findall("channel/item")
     assert [item.findtext("title") for item in items] == ["Second things", "First things"]
     assert items[1].findtext("link") == "https://ada.github.io/notes/posts/01-first/"
@@ -60,12 +63,26 @@ def test_what_is_derived(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GITHUB_REPOSITORY")
     assert address.write(root) is None
     assert not (root / "_quarto.yml.local").exists()
+    assert not (root / "feed.xml").exists()
 
 
-def test_a_file_of_the_authors_own_is_left_alone(root: Path) -> None:
-    (root / "_quarto.yml.local").write_text("execute:\n  cache: true\n")
+@pytest.mark.parametrize("name", ["Ada/notes", ""])
+def test_files_of_the_authors_own_are_left_alone(root: Path, monkeypatch, capsys, name: str) -> None:
+    own = {root / "_quarto.yml.local": "execute:\n  cache: true\n", root / "feed.xml": "<rss>mine</rss>"}
+    for path, text in own.items():
+        path.write_text(text)
+    monkeypatch.setenv("GITHUB_REPOSITORY", name)
     assert address.write(root) is None
-    assert (root / "_quarto.yml.local").exists()
+    assert {path: path.read_text() for path in own} == own
+    said = capsys.readouterr().out
+    assert [path.name in said and "stays as it is" in said for path in own] == [bool(name)] * 2
+
+
+def test_what_is_the_same_is_not_written_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Quarto's preview would see a change, and render again without end."""
+    monkeypatch.setenv("GITHUB_REPOSITORY", "Ada/notes")
+    before = address.write(root).stat().st_mtime_ns
+    assert address.write(root).stat().st_mtime_ns == before
 
 
 def test_the_preview_with_an_address(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,6 +95,10 @@ def test_the_preview_with_an_address(root: Path, monkeypatch: pytest.MonkeyPatch
     assert '<link rel="canonical" href="https://ada.github.io/notes/posts/01-first/index.html">' in page
     assert 'content="https://ada.github.io/notes/posts/01-first/thumbnail.png"' in page
     assert 'href="https://ada.github.io/notes/feed.xml"' in page
+    licences = "Code under the MIT licence, text and figures under CC BY 4.0"
+    assert f'<a href="https://github.com/Ada/notes/blob/main/LICENSE">{licences}</a>' in page
+    front = (root / "_site/index.html").read_text()
+    assert '<meta property="og:image" content="https://ada.github.io/notes/assets/social.png">' in front
     assert 'href="/notes/index.html"' in (root / "_site/404.html").read_text()
     assert (root / "_site/feed.xml").exists()
     assert links.check(root / "_site") == []

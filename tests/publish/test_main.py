@@ -158,14 +158,16 @@ def test_pre_render_never_fails(
     (tmp_path / "requirements.txt").mkdir()  # whatever goes wrong
     prerender.main(tmp_path)
     assert "going on" in capsys.readouterr().err
-    assert rendered == [("results", tmp_path)] * 2
+    assert rendered == [("address", tmp_path), ("results", tmp_path)] * 2
 
 
 def test_pre_render_runs_as_a_plain_script(tmp_path: Path) -> None:
     copy = tmp_path / "lib" / "publish"
     copy.mkdir(parents=True)
-    for name in ("../__init__.py", "__init__.py", "prerender.py", "listing.py", "notebook.py", "provenance.py"):
+    modules = ("prerender", "address", "badge", "derived", "listing", "notebook", "provenance")
+    for name in ("../__init__.py", "__init__.py", *(f"{module}.py" for module in modules)):
         (copy / name).write_text((ROOT / "lib" / "publish" / name).read_text())
+    (tmp_path / "_quarto.yml").write_text("project:\n  type: website\n")
     (copy / "results.py").write_text("def write(root): (root / 'written').touch()")
     (tmp_path / "posts" / "01-one").mkdir(parents=True)
     (tmp_path / "posts" / "01-one" / "index.ipynb").write_text("{")
@@ -174,6 +176,10 @@ def test_pre_render_runs_as_a_plain_script(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert "pre-render: 01-one is broken because of not JSON" in done.stdout
     assert (tmp_path / "written").exists()
+    assert not (tmp_path / "_quarto.yml.local").exists()
+    done = subprocess.run(command, capture_output=True, text=True, cwd="/", env={"GITHUB_REPOSITORY": "Ada/notes"})
+    assert done.returncode == 0
+    assert 'site-url: "https://ada.github.io/notes/"' in (tmp_path / "_quarto.yml.local").read_text()
 
 
 def test_a_reader_of_the_list_who_leaves_early(tmp_path: Path, make_post: Callable[..., Path]) -> None:
