@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import operator
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from lib.publish import notebook
 
 RECORD = "application/vnd.lib.record+json"
+CLAIM = "application/vnd.lib.claim+json"
 COMPARE = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt, "=": operator.eq}
 COLUMNS = {"What": 34, "Value": 12, "Spread": 14, "Against": 26, "Target": 14}  # and their widths
+STATES = {"held": ".met", "did not hold": ".missed", "not told": ".untold"}  # of a claim, and how each looks
 
 
 def write(root: Path, posts: Path | None = None) -> Path:
@@ -34,9 +37,9 @@ def pick(path: Path, posts: Path | None) -> Path:
     return copy if copy.exists() else path
 
 
-def of_post(nb: dict) -> list[dict]:
-    """Return the records in a notebook's stored outputs, in order."""
-    return [data[RECORD] for _, output in notebook.outputs(nb) if RECORD in (data := output.get("data", {}))]
+def of_post(nb: dict, kind: str = RECORD) -> list[dict]:
+    """Return the records, or what else is of that `kind`, in a notebook's stored outputs, in order."""
+    return [data[kind] for _, output in notebook.outputs(nb) if kind in (data := output.get("data", {}))]
 
 
 def met(target: str, value: float) -> bool | None:
@@ -50,21 +53,49 @@ def _page(root: Path, notebooks: dict[str, dict]) -> str:
     for name, nb in notebooks.items():
         link = f"[{notebook.front_matter(nb)['title']}](posts/{name}/index.ipynb)"
         budget = nb["metadata"].get("provenance", {}).get("budget")
-        sections.append(_section(link, of_post(nb), f", budget {budget}" if budget else ""))
+        about = f", budget {budget}" if budget else ""
+        sections.append(_section(link, of_post(nb), of_post(nb, CLAIM), about))
     for path in sorted((root / "bench" / "results").glob("*.json")):
-        sections.append(_section(f"`python -m bench {path.stem}`", json.loads(path.read_text(encoding="utf-8"))))
-    body = "\n".join(section for section in sections if section)
+        records = json.loads(path.read_text(encoding="utf-8"))
+        sections.append(_section(f"`python -m bench {path.stem}`", records, []))
+    counts = _counts([claim for nb in notebooks.values() for claim in of_post(nb, CLAIM)])
+    body = "\n".join(section for section in [counts, *sections] if section)
     return f"::::: {{.records}}\n{body or 'Nothing has been recorded yet.'}\n:::::\n"
 
 
-def _section(title: str, records: list[dict], about: str = "") -> str:
-    groups: dict[str, list[dict]] = {}
-    for record in records:
-        versions = ", ".join(f"{key} {value}" for key, value in record.get("versions", {}).items())
-        where = f"{record.get('machine', 'an unnamed machine')}, {record.get('date', 'undated')}{about}"
-        groups.setdefault(f"{where} · {versions}" if versions else where, []).append(record)
-    parts = [f"::: {{.measured}}\n{_plain(where)}\n:::\n\n{_table(group)}" for where, group in groups.items()]
+def _counts(claims: list[dict]) -> str:
+    """Say how many claims there are, and how many of them held."""
+    states = Counter(claim["state"] for claim in claims)
+    each = ", ".join(f"{states[state]} {state}" for state in STATES)
+    return f"**{len(claims)} claim{'s' * (len(claims) != 1)}**: {each}.\n" if claims else ""
+
+
+def _section(title: str, records: list[dict], claims: list[dict], about: str = "") -> str:
+    """Return a heading, and for each machine and day what was measured and what was claimed there."""
+    groups: dict[str, tuple[list[dict], list[dict]]] = {}
+    for kind, entries in enumerate((records, claims)):
+        for entry in entries:
+            groups.setdefault(_where(entry, about), ([], []))[kind].append(entry)
+    parts = []
+    for where, (measured, claimed) in groups.items():
+        parts.append(f"::: {{.measured}}\n{_plain(where)}\n:::")
+        parts += [_table(measured)] * bool(measured) + [_claims(claimed)] * bool(claimed)
     return f"## {title}\n\n" + "\n\n".join(parts) + "\n" if parts else ""
+
+
+def _where(entry: dict, about: str) -> str:
+    versions = ", ".join(f"{key} {value}" for key, value in entry.get("versions", {}).items())
+    where = f"{entry.get('machine', 'an unnamed machine')}, {entry.get('date', 'undated')}{about}"
+    return f"{where} · {versions}" if versions else where
+
+
+def _claims(claims: list[dict]) -> str:
+    lines = ["| Claim | Held |", f"|:{'-' * 80}|:{'-' * 20}|"]
+    for claim in claims:
+        look = STATES.get(claim["state"], ".untold")
+        seen = f"<small>{_plain(claim['seen'])}</small>" if claim.get("seen") else ""
+        lines.append(f"| {_plain(claim['claim'])}{seen} | [{_plain(claim['state'])}]{{{look}}} |")
+    return "\n".join(lines)
 
 
 def _table(records: list[dict]) -> str:

@@ -38,6 +38,36 @@ def test_the_page_holds_each_record_and_no_other(root: Path, demo) -> None:
     assert text.index("Another, 2026-01-02") < text.index("`bench/a`")
 
 
+def claim(text: str, state: str, **about: object) -> dict:
+    made = {"claim": text, "state": state, "machine": "A machine, 2 cores", "versions": {"python": "3.12.1"}}
+    return made | {"date": "2026-01-02"} | about
+
+
+def test_claims_are_counted_and_stand_with_the_records_of_their_machine(demo, tmp_path: Path) -> None:
+    claims = [
+        claim("A tiled kernel is *faster*.", "held", seen="3.1 | 1.0 ms"),
+        claim("Batch size makes no difference.", "did not hold", machine="Another, 8 cores"),
+        claim("More steps help.", "not told"),
+    ]
+    cells = [demo.code("c", demo.markdown("said", **{results.CLAIM: each})) for each in claims]
+    record = demo.code("r", demo.markdown("x", **{results.RECORD: demo.RECORD}))
+    text = results.write(demo.make(tmp_path, *cells, record)).read_text()
+    assert "**3 claims**: 1 held, 1 did not hold, 1 not told." in text
+    assert r"| A tiled kernel is \*faster\*.<small>3.1 \| 1.0 ms</small> | [held]{.met} |" in text
+    assert "| Batch size makes no difference. | [did not hold]{.missed} |" in text
+    assert "| More steps help. | [not told]{.untold} |" in text
+    first, second = text.split("Another, 8 cores, 2026-01-02")
+    assert first.index("`speed`") < first.index("A tiled kernel") < first.index("More steps")
+    assert "Batch size" in second
+    assert text.count("A machine, 2 cores, 2026-01-02 · python 3.12.1") == 1
+
+
+def test_without_claims_nothing_is_said_of_them(root: Path) -> None:
+    text = results.write(root).read_text()
+    assert "claim" not in text.lower()
+    assert text.startswith("::::: {.records}\n## [First things]")
+
+
 def test_without_records(root: Path) -> None:
     (root / "posts/01-first/index.ipynb").write_text((root / "posts/02-second/index.ipynb").read_text())
     assert "Nothing has been recorded yet" in results.write(root).read_text()
