@@ -20,6 +20,15 @@ local function post_folder()
   return path:gsub("\\", "/"):match("posts/([^/]+)/index%.ipynb$")
 end
 
+-- What the page was computed on, which lib.publish.badge reads from the notebook; nil when it does not say.
+local function badge(meta)
+  if not meta.computed then return nil end
+  local by = stringify(meta["computed-by"] or "")
+  local text = pandoc.Inlines { pandoc.Str("Computed on " .. stringify(meta.computed)) }
+  if by ~= "" then text:insert(pandoc.Span({ pandoc.Str(by) }, { class = "computed-by" })) end
+  return pandoc.Span(text, { class = "computed" })
+end
+
 local function links(meta)
   local folder = post_folder()
   if not folder then return nil end
@@ -31,6 +40,8 @@ local function links(meta)
     local address = "https://colab.research.google.com/github/%s/blob/main/posts/%s/index.ipynb"
     inlines:extend { pandoc.Space(), pandoc.Link("Open in Colab", address:format(repository, folder)) }
   end
+  local computed = badge(meta)
+  if computed then inlines:extend { pandoc.Space(), computed } end
   return pandoc.Div(pandoc.Plain(inlines), { class = "post-links" })
 end
 

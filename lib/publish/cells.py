@@ -24,11 +24,12 @@ class PageError(ValueError):
 
 @dataclass
 class Page:
-    """What one source file says: its front matter, its body in Markdown, and the pictures of its outputs by name."""
+    """What a source file says: front matter, body in Markdown, the pictures of its outputs by name, and its prose."""
 
     meta: dict
     markdown: str
     pictures: dict[str, bytes] = field(default_factory=dict)
+    prose: str = ""
 
 
 def front_matter(text: str) -> tuple[dict, str]:
@@ -58,7 +59,7 @@ def from_qmd(path: Path) -> Page:
 def from_notebook(nb: dict) -> Page:
     """Read a post; nothing is executed. Raises PageError naming the cell."""
     page = Page({}, "")
-    parts = []
+    parts, prose = [], []
     if not notebook.outputs(nb):
         raise PageError("holds no outputs: execute it first, with python -m lib.publish run --in-place (or make site)")
     for number, cell in enumerate(nb["cells"], start=1):
@@ -66,15 +67,17 @@ def from_notebook(nb: dict) -> Page:
         if cell["cell_type"] == "raw":
             meta, rest = front_matter(source)
             page.meta |= meta
+            prose.append(rest)
             parts.append(rest)
         elif cell["cell_type"] == "markdown":
+            prose.append(source)
             parts.append(source)
         else:
             try:
                 parts.append(_code(number, cell, page.pictures))
             except (PageError, yaml.YAMLError) as error:
                 raise PageError(f"cell {number} ({notebook.first_line(cell)}): {error}") from error
-    page.markdown = "\n\n".join(parts)
+    page.markdown, page.prose = "\n\n".join(parts), "\n\n".join(prose)
     return page
 
 

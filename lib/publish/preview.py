@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import math
 import os
 import re
 import shutil
@@ -16,13 +17,13 @@ from pathlib import Path
 
 import yaml
 
-from lib.publish import cells, links, notebook, results
-from lib.publish.address import LOCAL
+from lib.publish import badge, cells, links, notebook, results
+from lib.publish.address import FEED, LOCAL
 
 REQUIRED = ("title", "description", "order", "image", "image-alt")
 KEYS = {*REQUIRED, "date", "categories", "bibliography", "toc", "listing", "page-layout", "search"}
 FRAME = ("page.css", "page.js")
-DROPPED = ("*.ipynb", ".*", "*.scss", "*.lua", "preview")
+DROPPED = ("*.ipynb", ".*", badge.FILE, "*.scss", "*.lua", "preview")
 
 
 class RenderError(ValueError):
@@ -39,6 +40,7 @@ class Source:
     shown: Path
     name: str
     page: cells.Page
+    badge: dict[str, str]
 
     @property
     def url(self) -> str:
@@ -111,12 +113,13 @@ def _sources(root: Path, posts: Path | None) -> list[Source]:
     for path in [*sorted(root.glob("*.qmd")), *notebook.find(root)]:
         name, shown = path.relative_to(root).as_posix(), results.pick(path, posts)
         try:
-            page = cells.from_qmd(path) if path.suffix == ".qmd" else cells.from_notebook(notebook.read(shown))
+            nb = None if path.suffix == ".qmd" else notebook.read(shown)
+            page = cells.from_notebook(nb) if nb else cells.from_qmd(path)
             if unknown := page.meta.keys() - KEYS:
                 raise cells.PageError(f"unknown in the front matter: {', '.join(sorted(unknown))}")
             if "/" in name and (missing := set(REQUIRED) - page.meta.keys()):
                 raise cells.PageError(f"the front matter lacks {', '.join(sorted(missing))}")
-            sources.append(Source(path, shown, name, page))
+            sources.append(Source(path, shown, name, page, badge.of(nb) if nb else {}))
         except ValueError as error:
             problems.append(f"{name}: {error}")
     if problems:
@@ -130,8 +133,8 @@ def _copy(root: Path, site: Path, sources: list[Source]) -> None:
     (site / "assets" / "preview").mkdir()
     for name in FRAME:
         shutil.copy(root / "assets" / "preview" / name, site / "assets" / "preview")
-    if (root / "feed.xml").exists():
-        shutil.copy(root / "feed.xml", site)
+    if (root / FEED).exists():
+        shutil.copy(root / FEED, site)
     for source in sources:
         folder = (site / source.name).parent
         if folder != site:
@@ -157,7 +160,8 @@ def _page(pandoc: str, root: Path, site: Path, source: Source, sources: list[Sou
         "toc-depth": 3,
         "filters": [str(root / "assets" / "preview" / "filter.lua"), str(root / "assets" / "post.lua"), "citeproc"],
         "bibliography": [str((source.path.parent / name).resolve()) for name in _bibliography(root, source, config)],
-        "metadata": {"title": meta["title"], "link-citations": True, "repository": config.get("repository") or ""},
+        "metadata": {"title": meta["title"], "link-citations": True, "repository": config.get("repository") or ""}
+        | source.badge,
         "variables": _variables(source, sources, config),
         "output-file": str(target),
     }
@@ -236,13 +240,18 @@ def _variables(source: Source, sources: list[Source], config: dict) -> dict:
         "contents": meta.get("toc", True),
         "indexed": meta.get("search", True),
         "search": _pagefind() is not None,
+        "footer": _footer(config),
     }
     if url:
-        image = (
-            f"{Path(source.name).parent.as_posix()}/{meta['image']}" if "image" in meta else website.get("image", "")
-        )
+        image = (Path(source.name).parent / meta["image"]).as_posix() if "image" in meta else website.get("image", "")
         variables |= {"canonical": url + source.url, "feed": f"{url}feed.xml", "social": url + image if image else ""}
     return variables
+
+
+def _footer(config: dict) -> str:
+    """Return the text of the site's footer; of Markdown it may hold links."""
+    text = html.escape(config["website"].get("page-footer", {}).get("center", ""))
+    return re.sub(r"\[([^\]]*)\]\(([^)]*)\)", r'<a href="\2">\1</a>', text)
 
 
 def _order(sources: list[Source]) -> list[Source]:
@@ -311,8 +320,7 @@ def _listing(posts: list[Source]) -> str:
 def _card(post: Source) -> str:
     meta = post.page.meta
     tags = meta.get("categories", [])
-    prose = re.sub(r"^(`{3,}).*?^\1`*$|<[^>]*>", "", post.page.markdown, flags=re.MULTILINE | re.DOTALL)
-    minutes = max(1, round(len(prose.split()) / 200))
+    on = f"<span>Computed on {html.escape(post.badge['computed'])}</span>" if post.badge else ""
     shown = "".join(f'<span class="listing-category">{html.escape(tag)}</span>' for tag in tags)
     folder = post.name.rsplit("/", 1)[0]
     return (
@@ -321,8 +329,14 @@ def _card(post: Source) -> str:
         f'<img src="{folder}/{meta["image"]}" alt="{html.escape(meta["image-alt"])}" loading="lazy">'
         f'<div class="card-body"><h3 class="card-title">{html.escape(meta["title"])}</h3>'
         f'<p class="card-text">{html.escape(meta["description"])}</p>'
-        f'<div class="card-foot">{shown}<span>{minutes} min</span></div></div></a></article>\n'
+        f'<div class="card-foot">{shown}<span>{_minutes(post.page)} min</span>{on}</div></div></a></article>\n'
     )
+
+
+def _minutes(page: cells.Page) -> int:
+    """Estimate the reading time as Quarto does: prose without the first heading, 200 words a minute."""
+    words = re.sub(r"^#+\s.*$", "", page.prose, count=1, flags=re.MULTILINE).split(" ")
+    return math.ceil(len(words) / 200)
 
 
 def _pagefind() -> list[str] | None:

@@ -62,6 +62,7 @@ def page(demo_site: Path) -> str:
         r'<a href="index.ipynb" download="01-first.ipynb"[^>]*>Download the notebook</a>',
         r'<a href="../02-second/index.html#more">the other</a>',
         r"A preview, made with Pandoc",
+        r"Code under the MIT licence, text and figures under CC BY 4\.0</p>",
         r"<title>First things · Deep learning",
     ],
 )  # fmt: skip
@@ -89,6 +90,29 @@ def test_the_front_page_lists_the_posts_in_order(demo_site: Path) -> None:
         "Second things",
         "Results",
     ]
+
+
+def test_the_badge_says_what_a_page_was_computed_on(demo, tmp_path: Path) -> None:
+    root = demo.make(tmp_path, demo.code("1", "1"))
+    path = root / "posts/01-first/index.ipynb"
+    nb = json.loads(path.read_text())
+    nb["metadata"]["provenance"] = {"device": "cuda", "machine": "A processor, NVIDIA H100", "date": "2026-01-02"}
+    path.write_text(json.dumps(nb))
+    (path.parent / "_metadata.yml").write_text("computed: a thing that Quarto reads\n")
+    preview.render(root, root / "_site")
+    page = (root / "_site/posts/01-first/index.html").read_text()
+    by = "A processor, NVIDIA H100, 2026-01-02"
+    assert f'<span class="computed">Computed on an NVIDIA H100<span class="computed-by">{by}</span></span>' in page
+    assert "<span>Computed on an NVIDIA H100</span>" in (root / "_site/index.html").read_text()
+    assert 'class="computed"' not in (root / "_site/posts/02-second/index.html").read_text()
+    assert not (root / "_site/posts/01-first/_metadata.yml").exists()
+
+
+@pytest.mark.parametrize(("words", "minutes"), [(1, 1), (200, 1), (201, 2)])
+def test_the_reading_time_counts_prose_without_code(demo, words: int, minutes: int) -> None:
+    prose = [demo.prose("## A heading of some words"), demo.prose("word " * (words - 1) + "end")]
+    page = cells.from_notebook({"cells": [*prose, demo.code("many = words " * 500, "1")]})
+    assert preview._minutes(page) == minutes
 
 
 def test_other_pages(demo_site: Path) -> None:

@@ -16,10 +16,11 @@ POSTS = notebook.find(ROOT)
 THEMES = ("body", "body.quarto-dark")
 KEYS = {
     "": {"repository", "project", "quarto-required", "lang", "website", "bibliography", "filters", "format"},
-    "project": {"type", "output-dir", "render", "resources", "pre-render"},
+    "project": {"type", "output-dir", "render", "resources", "pre-render", "post-render"},
     "website": {"title", "description", "favicon", "image", "image-alt", "search", "sidebar", "page-navigation",
-                "open-graph", "twitter-card", "llms-txt"},
+                "page-footer", "open-graph", "twitter-card", "llms-txt"},
     "website.search": {"location", "type"},
+    "website.page-footer": {"center"},
     "website.sidebar": {"style", "collapse-level", "contents"},
     "format": {"html"},
     "format.html": {"theme", "respect-user-color-scheme", "css", "html-math-method", "toc", "toc-depth", "code-copy",
@@ -27,7 +28,7 @@ KEYS = {
     "format.html.theme": {"light", "dark"},
 }  # fmt: skip
 LISTING = {"id", "contents", "type", "grid-columns", "image-height", "sort", "categories", "fields"}
-LISTING |= {"max-description-length"}
+LISTING |= {"max-description-length", "field-display-names", "page-size"}
 FRONT = {*preview.KEYS} - {"listing", "toc", "page-layout", "search"}
 
 
@@ -84,9 +85,20 @@ def test_the_project_uses_keys_that_quarto_knows() -> None:
         assert set(here) <= known, place
     for path in [ROOT / name for name in (*config["filters"], config["website"]["favicon"], config["bibliography"])]:
         assert path.exists()
-    for name in config["format"]["html"]["css"] + config["format"]["html"]["theme"]["light"]:
+    themes = config["format"]["html"]["theme"]
+    for name in (*config["format"]["html"]["css"], *themes["light"], *themes["dark"]):
         assert (ROOT / name).exists()
+    for step in ("pre-render", "post-render"):
+        assert (ROOT / config["project"][step]).exists()
     assert set(cells.from_qmd(ROOT / "index.qmd").meta["listing"]) <= LISTING
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("*.qmd")), ids=lambda path: path.name)
+def test_every_page_names_the_picture_that_is_shown_where_it_is_shared(path: Path) -> None:
+    """Without one Quarto takes the first picture of the page, which may be a frame of a flip-book inside it."""
+    meta = cells.from_qmd(path).meta
+    assert (ROOT / meta["image"]).exists()
+    assert meta["image-alt"]
 
 
 @pytest.mark.parametrize("path", POSTS, ids=lambda path: path.parent.name)
@@ -125,6 +137,20 @@ def test_what_is_wrong_with_a_site_is_told(tmp_path: Path) -> None:
     (tmp_path / "big.js").write_bytes(b" " * (links.LIMIT + 1))
     assert links.check(tmp_path) == ["a.html: weighs 2.0 MB, over the limit of 2 MB"]
     assert links.check(tmp_path / "empty") == [f"no page in {tmp_path / 'empty'}"]
+
+
+def test_what_all_pages_share_is_counted_once_and_apart(tmp_path: Path) -> None:
+    (tmp_path / "site_libs").mkdir()
+    (tmp_path / "site_libs/theme.css").write_bytes(b" " * (links.SHARED_LIMIT - 10))
+    (tmp_path / "site_libs/unused.css").write_bytes(b" " * links.SHARED_LIMIT)
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.png").write_bytes(b" " * (links.LIMIT - 1000))
+        (tmp_path / f"{name}.html").write_text(
+            f'<link rel="stylesheet" href="site_libs/theme.css"><img src="{name}.png" alt="{name}">'
+        )
+    assert links.check(tmp_path) == []
+    (tmp_path / "site_libs/theme.css").write_bytes(b" " * (links.SHARED_LIMIT + 1))
+    assert links.check(tmp_path) == ["site_libs: weighs 2.0 MB, over the limit of 2 MB"]
 
 
 def test_styles_ask_nobody() -> None:
@@ -189,3 +215,10 @@ def test_a_phone_scrolls_only_downwards(demo_site: Path, tmp_path: Path) -> None
     widths = dict(json.loads(found[1]))
     assert set(widths) == set(pages)
     assert {name: width for name, width in widths.items() if width > 360} == {}
+
+
+def test_a_render_leaves_the_tree_as_it_was() -> None:
+    """Quarto appends its own line when it is not there; the rest is what our own steps derive."""
+    ignored = (ROOT / ".gitignore").read_text().splitlines()
+    assert {"**/*.quarto_ipynb", "/.quarto/", "/_site/", "/results/", "/_quarto.yml.local", "/feed.xml"} <= set(ignored)
+    assert "/posts/*/_metadata.yml" in ignored
