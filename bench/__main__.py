@@ -23,6 +23,7 @@ BENCHES = {
     "stable": "bench.stable",
     "stable-full": "bench.stable_full",
     "style": "bench.style",
+    "runner": "bench.runner",
 }
 LONG = ("fashion", "diffusion-full", "stable-full")  # hours on two cores, resumable: measured only when named
 NAMES = f"one or more of: {', '.join(BENCHES)} (default: all but {', '.join(LONG)})"

@@ -9,8 +9,11 @@ import urllib.request
 from http.client import HTTPException
 from pathlib import Path
 
+import psutil
+
 HUB = "https://huggingface.co"
 PATIENCE = 3.0  # seconds
+LONG_SPIN, SHORT_SPIN = "30000", "300"
 QUIET = {
     "DIFFUSERS_VERBOSITY": "error",
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
@@ -34,8 +37,29 @@ def environment(root: Path, *, hub: bool, jobs: int = 1, committed: bool = False
         ours["LIB_WILL_BE_COMMITTED"] = "1"
     if not hub:
         ours["HF_HUB_OFFLINE"] = "1"
-    shared = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))} if jobs > 1 else {}
+    shared = {"OMP_NUM_THREADS": str(threads(jobs))} if jobs > 1 else {}
     return shared | dict(os.environ) | ours
+
+
+def threads(jobs: int) -> int:
+    """Return how many threads each of several jobs gets."""
+    return max(1, (os.cpu_count() or 1) // jobs)
+
+
+def spinning(idle: float, threads: int) -> dict[str, str]:
+    """Return how long threads may wait for each other by spinning, given how many cores have nothing to do.
+
+    OpenMP's threads spin at every barrier. On idle cores that is the fastest way to wait; where other work wants the
+    cores, one that spins keeps away the very thread that it waits for, and a minute becomes a quarter of an hour. In
+    steps of libgomp, whose own choice is 300,000; what the environment says already comes first.
+    """
+    return {"GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", LONG_SPIN if idle > threads - 0.5 else SHORT_SPIN)}
+
+
+def idle_cores(seconds: float = 0.3) -> float:
+    """Look for a moment at how many cores have nothing to do."""
+    used = psutil.cpu_times_percent(interval=seconds)
+    return (used.idle + getattr(used, "iowait", 0.0)) / 100 * (os.cpu_count() or 1)
 
 
 def hub_is_reachable(patience: float = PATIENCE) -> bool:

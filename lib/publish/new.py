@@ -66,8 +66,9 @@ CELLS = (
     ),
     (
         "code",
-        "#| code-fold: true\n#| code-summary: The claim, checked\n"
-        "assert abs(mean - x.mean().item()) < 1e-5, (mean, x.mean().item())",
+        "#| code-fold: true\n#| code-summary: The check, and a claim\n"
+        "assert abs(mean - x.mean().item()) < 1e-5, (mean, x.mean().item())\n"
+        'run.claim("The mean of normal numbers lies within 0.2 of zero.", abs(mean) < 0.2, seen=mean)',
     ),
     (
         "code",

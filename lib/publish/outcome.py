@@ -10,8 +10,6 @@ from lib.publish import notebook
 from lib.publish.options import Options
 from lib.publish.progress import span
 
-STATES = ("held", "did not hold", "not told")
-
 
 @dataclass
 class Result:
@@ -66,7 +64,7 @@ def claims(results: list[Result], options: Options) -> str:
     if options.budget == "smoke":
         return f"{len(told)} claims, none judged: a smoke run is too small"
     counts = Counter(claim["state"] for _, claim in told)
-    lines = [f"{len(told)} claims: " + ", ".join(f"{counts[state]} {state}" for state in STATES)]
+    lines = [f"{len(told)} claims: " + ", ".join(f"{counts[state]} {state}" for state in notebook.CLAIM_STATES)]
     for post, claim in told:
         if claim["state"] != "held":
             seen = f" (seen: {claim['seen']})" if "seen" in claim else ""

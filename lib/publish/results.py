@@ -12,10 +12,9 @@ from pathlib import Path
 from lib.publish import notebook
 
 RECORD = "application/vnd.lib.record+json"
-CLAIM = "application/vnd.lib.claim+json"
 COMPARE = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt, "=": operator.eq}
 COLUMNS = {"What": 34, "Value": 12, "Spread": 14, "Against": 26, "Target": 14}  # and their widths
-STATES = {"held": ".met", "did not hold": ".missed", "not told": ".untold"}  # of a claim, and how each looks
+LOOKS = dict(zip(notebook.CLAIM_STATES, (".met", ".missed", ".untold"), strict=True))
 
 
 def write(root: Path, posts: Path | None = None) -> Path:
@@ -37,9 +36,9 @@ def pick(path: Path, posts: Path | None) -> Path:
     return copy if copy.exists() else path
 
 
-def of_post(nb: dict, kind: str = RECORD) -> list[dict]:
-    """Return the records, or what else is of that `kind`, in a notebook's stored outputs, in order."""
-    return [data[kind] for _, output in notebook.outputs(nb) if kind in (data := output.get("data", {}))]
+def of_post(nb: dict) -> list[dict]:
+    """Return the records in a notebook's stored outputs, in order."""
+    return [data[RECORD] for _, output in notebook.outputs(nb) if RECORD in (data := output.get("data", {}))]
 
 
 def met(target: str, value: float) -> bool | None:
@@ -54,11 +53,11 @@ def _page(root: Path, notebooks: dict[str, dict]) -> str:
         link = f"[{notebook.front_matter(nb)['title']}](posts/{name}/index.ipynb)"
         budget = nb["metadata"].get("provenance", {}).get("budget")
         about = f", budget {budget}" if budget else ""
-        sections.append(_section(link, of_post(nb), of_post(nb, CLAIM), about))
+        sections.append(_section(link, of_post(nb), notebook.claims(nb), about))
     for path in sorted((root / "bench" / "results").glob("*.json")):
         records = json.loads(path.read_text(encoding="utf-8"))
         sections.append(_section(f"`python -m bench {path.stem}`", records, []))
-    counts = _counts([claim for nb in notebooks.values() for claim in of_post(nb, CLAIM)])
+    counts = _counts([claim for nb in notebooks.values() for claim in notebook.claims(nb)])
     body = "\n".join(section for section in [counts, *sections] if section)
     return f"::::: {{.records}}\n{body or 'Nothing has been recorded yet.'}\n:::::\n"
 
@@ -66,7 +65,7 @@ def _page(root: Path, notebooks: dict[str, dict]) -> str:
 def _counts(claims: list[dict]) -> str:
     """Say how many claims there are, and how many of them held."""
     states = Counter(claim["state"] for claim in claims)
-    each = ", ".join(f"{states[state]} {state}" for state in STATES)
+    each = ", ".join(f"{states[state]} {state}" for state in notebook.CLAIM_STATES)
     return f"**{len(claims)} claim{'s' * (len(claims) != 1)}**: {each}.\n" if claims else ""
 
 
@@ -92,7 +91,7 @@ def _where(entry: dict, about: str) -> str:
 def _claims(claims: list[dict]) -> str:
     lines = ["| Claim | Held |", f"|:{'-' * 80}|:{'-' * 20}|"]
     for claim in claims:
-        look = STATES.get(claim["state"], ".untold")
+        look = LOOKS[claim["state"]]
         seen = f"<small>{_plain(claim['seen'])}</small>" if claim.get("seen") else ""
         lines.append(f"| {_plain(claim['claim'])}{seen} | [{_plain(claim['state'])}]{{{look}}} |")
     return "\n".join(lines)

@@ -15,7 +15,7 @@ from queue import Empty, SimpleQueue
 from typing import TextIO
 
 from lib.publish import notebook, provenance
-from lib.publish.environment import environment, hub_is_reachable
+from lib.publish.environment import environment, hub_is_reachable, idle_cores, spinning, threads
 from lib.publish.options import Options, select
 from lib.publish.outcome import Result
 from lib.publish.process import Interrupted, Worker, locked, signals
@@ -52,10 +52,11 @@ class _Run:
         if not waiting:
             return self.results
         budget, jobs = self.options.budget, self.options.jobs
+        side_by_side = min(jobs, len(waiting))
         env = environment(
             self.options.root,
             hub=budget != "smoke" and hub_is_reachable(),
-            jobs=min(jobs, len(waiting)),
+            jobs=side_by_side,
             committed=self.options.out is None,
         )
         tasks = [
@@ -66,7 +67,8 @@ class _Run:
         try:
             while waiting or self.workers:
                 while waiting and len(self.workers) < jobs:
-                    self.workers.append(Worker(*waiting.pop(0), self.options, env, self.events))
+                    spin = spinning(idle_cores(), threads(side_by_side))
+                    self.workers.append(Worker(*waiting.pop(0), self.options, env | spin, self.events))
                     self.progress.start(self.workers[-1].post)
                 self._next_event()
         finally:

@@ -4,10 +4,11 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from lib.publish.environment import environment, hub_is_reachable
+from lib.publish.environment import environment, hub_is_reachable, idle_cores, spinning
 
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
@@ -105,3 +106,20 @@ def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert offline["OMP_NUM_THREADS"] == "1"
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert environment(Path("/here"), hub=True, jobs=2)["OMP_NUM_THREADS"] == "3"
+
+
+def test_threads_spin_long_only_where_cores_are_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    counts = {idle: int(spinning(idle, threads=2)["GOMP_SPINCOUNT"]) for idle in (0.0, 0.9, 1.4, 1.6, 2.0, 8.0)}
+    assert counts[0.0] == counts[0.9] == counts[1.4] < 1000
+    assert counts[1.6] == counts[2.0] == counts[8.0] > 10_000
+    assert spinning(0.6, threads=1) == spinning(2.0, threads=2), "one thread waits for no other"
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    assert spinning(0.0, threads=2) == {"GOMP_SPINCOUNT": "7"}
+
+
+def test_idle_cores_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    shares = {"user": 50.0, "idle": 25.0, "iowait": 5.0}
+    monkeypatch.setattr("psutil.cpu_times_percent", lambda interval: SimpleNamespace(**shares))
+    assert idle_cores(0.01) == pytest.approx(1.2)

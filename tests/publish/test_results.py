@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.publish import results
+from lib.publish import notebook, results
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_claims_are_counted_and_stand_with_the_records_of_their_machine(demo, tm
         claim("Batch size makes no difference.", "did not hold", machine="Another, 8 cores"),
         claim("More steps help.", "not told"),
     ]
-    cells = [demo.code("c", demo.markdown("said", **{results.CLAIM: each})) for each in claims]
+    cells = [demo.code("c", demo.markdown("said", **{notebook.CLAIM: each})) for each in claims]
     record = demo.code("r", demo.markdown("x", **{results.RECORD: demo.RECORD}))
     text = results.write(demo.make(tmp_path, *cells, record)).read_text()
     assert "**3 claims**: 1 held, 1 did not hold, 1 not told." in text

@@ -1,0 +1,43 @@
+"""The measurement of how threads wait, with a post that takes no time."""
+
+import itertools
+
+import pytest
+
+from bench import runner
+
+
+@pytest.fixture
+def executed(monkeypatch):
+    """Runs that take 11, 10, 9, ... seconds where the runner chooses, and 20 where libgomp does."""
+    seconds, asked = itertools.count(11, -1), []
+
+    def execute(spin=None):
+        asked.append(spin)
+        return runner.Executed(20.0 if spin else float(next(seconds)), "pictures", {"torch": "2"})
+
+    monkeypatch.setattr(runner, "execute", execute)
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    return asked
+
+
+def test_quiet_and_busy_are_compared_in_turn(executed):
+    said = []
+    quiet, busy = runner.records(said.append)
+    assert executed == [None, None, runner.LIBGOMP, runner.LIBGOMP, None, None, runner.LIBGOMP, None, None, None]
+    assert (quiet.name, quiet.ours, quiet.theirs, quiet.value) == ("runner/quiet", 9.0, 20.0, 0.45)
+    assert (busy.name, busy.ours, busy.theirs) == ("runner/busy", 6.0, 9.0)
+    assert quiet.same
+    assert quiet.versions == {"torch": "2"}
+    assert (quiet.target, busy.target) == ("<= 1.03", "<= 2")
+    assert len(said) == runner.PAIRS + 1
+
+
+def test_loops_end_with_what_they_were_beside():
+    with runner.busy(2) as _:
+        pass
+
+
+def test_other_pictures_show():
+    one, other = (runner.Executed(1.0, pictures, {}) for pictures in ("a", "b"))
+    assert not runner._record("x", [one], [other], "peer", "<= 1", "note").same
