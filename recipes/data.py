@@ -52,9 +52,12 @@ def _fashion(root: Path) -> Iterator[tuple[str, tuple[bytes, dict]]]:
     for part, n in fashion_mnist.SHIPPED.items():
         split = splits[part].first(n)
         about = FASHION | {"data": f"the first {n:,} {part} images, bit for bit"}
-        yield f"{fashion_mnist.FOLDER}/{part}-images.png", (png(fashion_mnist.mosaic(split.images.numpy())), about)
+        yield (
+            f"{fashion_mnist.FOLDER}/{fashion_mnist.MOSAICS[part]}",
+            (png(fashion_mnist.mosaic(split.images.numpy())), about),
+        )
         labels = split.labels.numpy().astype(np.uint8)
-        yield f"{fashion_mnist.FOLDER}/{part}-labels-idx1-ubyte.gz", (idx(labels), about)
+        yield f"{fashion_mnist.FOLDER}/{fashion_mnist.LABELS[part]}", (idx(labels), about)
 
 
 def _vgg(root: Path) -> Iterator[tuple[str, tuple[bytes, dict]]]:

@@ -134,7 +134,7 @@ def test_a_root_with_the_original_files_is_used(original, monkeypatch):
     loaded = data.load("fashion_mnist", root=folder.parent)
     assert_holds(loaded, arrays)
     assert loaded.classes[9] == "Ankle boot"
-    assert str(loaded.source) == "local, the original files, fashion-mnist/ in the given root"
+    assert str(loaded.source) == "local, 30 + 10 images, the original files, fashion-mnist/ in the given root"
     monkeypatch.setenv("LIB_DATA", str(folder.parent))
     loaded = data.load("fashion_mnist")
     assert_holds(loaded, arrays)
@@ -181,7 +181,8 @@ def test_without_the_hub_the_part_that_ships_is_returned_and_says_so(part, origi
     for sizes in ((20, 10), None):
         loaded = data.load("fashion_mnist", root=folder.parent, sizes=sizes)
         assert loaded.source.kind == "part"
-        assert f"12 of {sizes[0] if sizes else 30} training images, because" in str(loaded.source)
+        assert str(loaded.source).startswith("part, 12 + 10 images, ")
+        assert f"of {sizes[0] if sizes else 30} training images asked for, because" in str(loaded.source)
         assert f"the given root has no fashion-mnist/{name} and the hub did not answer" in str(loaded.source)
         assert torch.equal(loaded.train.images, torch.from_numpy(arrays["train", "images"][:12]))
         assert "\n" not in str(loaded.source)

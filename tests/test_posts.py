@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from lib import data, post
 from lib.publish.new import COLAB_CELL
 
 ROOT = Path(__file__).parent.parent
@@ -87,6 +88,36 @@ def test_stored_outputs_can_be_published(path: Path) -> None:
     assert notebook["metadata"]["provenance"]["budget"] in ("cpu", "gpu")
     assert set(notebook["metadata"]) == {"kernelspec", "language_info", "provenance"}
     assert not [cell for cell in notebook["cells"] if "injected-parameters" in cell["metadata"].get("tags", [])]
+
+
+@by_name
+def test_what_was_computed_on_a_cpu_needs_no_more_than_what_ships(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same images from every source, so the same page: the digest of what ships is that of what was used."""
+    provenance = read(path)["metadata"]["provenance"]
+    used = provenance.get("data", {}).get("fashion_mnist")
+    if used and provenance["budget"] == "cpu":
+        monkeypatch.delenv("LIB_DATA", raising=False)
+        shipped = data.load("fashion_mnist", network=False, sizes=tuple(used["sizes"]))
+        assert shipped.source.kind == "shipped"
+        assert shipped.source.sha256 == used["sha256"]
+
+
+@by_name
+def test_leaves_a_record_and_claims_that_held(path: Path) -> None:
+    stored = [output.get("data", {}) for output in outputs(read(path))]
+    claims = [bundle[post.CLAIM] for bundle in stored if post.CLAIM in bundle]
+    assert claims
+    assert {claim["state"] for claim in claims} <= {"held", "not told"}
+    assert [bundle for bundle in stored if post.RECORD in bundle]
+
+
+@by_name
+def test_claims_and_records_stand_apart_from_floats(path: Path) -> None:
+    """All that a cell with a figure's or a table's label emits becomes part of the float."""
+    for cell in code(read(path)):
+        if re.search(r"^#\| label: (fig|tbl)-", source(cell), flags=re.MULTILINE):
+            kinds = {kind for output in cell["outputs"] for kind in output.get("data", {})}
+            assert not kinds & {post.CLAIM, post.RECORD}, source(cell)[:100]
 
 
 @by_name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,20 +17,23 @@ class Source:
 
     `kind` is "local" (LIB_DATA), "shipped" (data/ of the repository), "part" (shipped, and fewer than were asked for),
     "hub" or "package". `where` names no folder of this machine, so that stored outputs are the same elsewhere. `sha256`
-    is that of the values, so that it is the same whatever they were read from.
+    is that of the values, so that it is the same whatever they were read from; `sizes` are the images for training and
+    for testing, where these are what it is a source of.
     """
 
     name: str
     kind: str
     where: str
     sha256: str
+    sizes: tuple[int, int] | None = None
 
     def __str__(self) -> str:
-        return f"{self.kind}, {self.where}"
+        count = "{:,} + {:,} images, ".format(*self.sizes) if self.sizes else ""
+        return f"{self.kind}, {count}{self.where}"
 
-    def as_dict(self) -> dict[str, str]:
-        """Return the fields, ready for JSON."""
-        return asdict(self)
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields that are set, ready for JSON."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,12 @@ class Dataset:
     test: Split
     classes: tuple[str, ...]
     source: Source
+
+    @classmethod
+    def of(cls, name: str, kind: str, where: str, classes: tuple[str, ...], train: Split, test: Split) -> Dataset:
+        """Put two splits together, with the digest and the sizes of their source."""
+        source = Source(name, kind, where, digest(train, test), (len(train), len(test)))
+        return cls(train, test, classes, source)
 
 
 def digest(*splits: Split) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import sklearn
 import sklearn.datasets
 
-from lib.data.dataset import Dataset, Source, Split, check_sizes, digest
+from lib.data.dataset import Dataset, Split, check_sizes
 
 
 def load(sizes: tuple[int, int] | None = None) -> Dataset:
@@ -17,6 +17,5 @@ def load(sizes: tuple[int, int] | None = None) -> Dataset:
     train, test = (Split.of(images[part], bunch.target[part]) for part in (slice(0, 1500), slice(1500, None)))
     sizes = sizes or (len(train), len(test))
     check_sizes("digits", sizes, (len(train), len(test)))
-    train, test = train.first(sizes[0]), test.first(sizes[1])
-    source = Source("digits", "package", f"scikit-learn {sklearn.__version__}, load_digits", digest(train, test))
-    return Dataset(train, test, tuple("0123456789"), source)
+    where = f"scikit-learn {sklearn.__version__}, load_digits"
+    return Dataset.of("digits", "package", where, tuple("0123456789"), train.first(sizes[0]), test.first(sizes[1]))

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from lib.data import files
-from lib.data.dataset import Dataset, Source, Split, check_sizes, digest
+from lib.data.dataset import Dataset, Split, check_sizes
 
 NAME = "fashion_mnist"
 CLASSES = (
@@ -61,8 +61,10 @@ FILES = {
         "3d0e6c6ea990b53b6f8f500a41cac93881d981b315f84578b7d915342ade01e9",
     ),
 }
-SHIPPED = {"train": 12_000, "test": 10_000}  # a mosaic of each, and its labels
 FOLDER = "fashion-mnist"
+SHIPPED = {"train": 12_000, "test": 10_000}  # images of each; whole names, which a page's provenance looks for
+MOSAICS = {"train": "train-images.png", "test": "test-images.png"}
+LABELS = {"train": "train-labels-idx1-ubyte.gz", "test": "test-labels-idx1-ubyte.gz"}
 
 
 class NotHere(Exception):
@@ -90,8 +92,8 @@ def load(root: str | Path | None, network: bool, sizes: tuple[int, int] | None) 
 def _dataset(parts: dict[str, Split], kind: str, where: str, asked: tuple[int, int], because: str = "") -> Dataset:
     train, test = parts["train"].first(asked[0]), parts["test"].first(asked[1])
     if len(train) < asked[0]:
-        kind, where = "part", f"{where}: {len(train):,} of {asked[0]:,} training images, because {because}"
-    return Dataset(train, test, CLASSES, Source(NAME, kind, where, digest(train, test)))
+        kind, where = "part", f"{where}, of {asked[0]:,} training images asked for, because {because}"
+    return Dataset.of(NAME, kind, where, CLASSES, train, test)
 
 
 def local(root: str | Path | None = None) -> tuple[dict[str, Split], str, str]:
@@ -115,9 +117,9 @@ def shipped(manifest: Path = files.MANIFEST) -> tuple[dict[str, Split], str, str
     """Read the mosaics that ship, as `local` does. Raises ValueError for a file that is missing or broken."""
     parts = {}
     for part, n in SHIPPED.items():
-        with Image.open(files.shipped(f"{FOLDER}/{part}-images.png", manifest)) as mosaic:
+        with Image.open(files.shipped(f"{FOLDER}/{MOSAICS[part]}", manifest)) as mosaic:
             images = cut(np.asarray(mosaic))[:n]
-        parts[part] = Split.of(images, read_idx(files.shipped(f"{FOLDER}/{part}-labels-idx1-ubyte.gz", manifest)))
+        parts[part] = Split.of(images, read_idx(files.shipped(f"{FOLDER}/{LABELS[part]}", manifest)))
     return parts, "shipped", f"{FOLDER}/ in data/ of the repository"
 
 
