@@ -150,12 +150,20 @@ def in_turn(
     for side in sides:
         for _ in range(warmup):
             side()
-        counts.append(max(1, math.ceil(shortest / max(_seconds(side, 1, sync), 1e-9))))
+        counts.append(_calls(side, shortest, sync))
     samples: tuple[list[float], list[float]] = ([], [])
     for pair in range(pairs):
         for side in (0, 1) if pair % 2 == 0 else (1, 0):
             samples[side].append(_seconds(sides[side], counts[side], sync))
     return samples
+
+
+def _calls(side: Callable[[], object], shortest: float, sync: Callable[[], object]) -> int:
+    """Return how many calls last `shortest` seconds; a short one is tried three times, as one may be interrupted."""
+    seconds = _seconds(side, 1, sync)
+    if seconds < 20 * shortest:
+        seconds = min(seconds, _seconds(side, 1, sync), _seconds(side, 1, sync))
+    return max(1, math.ceil(shortest / max(seconds, 1e-9)))
 
 
 def quartiles(values: list[float]) -> tuple[float, float, float]:
