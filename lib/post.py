@@ -150,13 +150,13 @@ def _truth(sentence: str, holds: Any) -> bool | None:
 
 
 def _verdict(claim: measure.Claim, budget: str) -> str:
-    seen = f"seen: {claim.seen}" if claim.seen else ""
+    seen, sentence = f"seen: {claim.seen}" if claim.seen else "", claim.claim.removesuffix(".")
     if claim.state == "held":
         return f"✓ {claim.claim}" + (f" *({seen})*" if seen else "")
     if claim.state == "did not hold":
-        return f"✗ {claim.claim}: **did not hold on this run**" + (f" *({seen})*" if seen else "")
+        return f"✗ {sentence}: **did not hold on this run**" + (f" *({seen})*" if seen else "")
     why = "a smoke run judges nothing" if budget == "smoke" else f"too wide a spread{'; ' * bool(seen)}{seen}"
-    return f"– {claim.claim}: not told *({why})*"
+    return f"– {sentence}: not told *({why})*"
 
 
 def _counted(claims: list[measure.Claim]) -> str:

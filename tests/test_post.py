@@ -144,18 +144,18 @@ def test_a_record_that_says_nothing_is_refused():
 @pytest.mark.parametrize(
     ("holds", "state", "text"),
     [
-        (True, "held", "✓ It is fast *(seen: 2.35)*"),
+        (True, "held", "✓ It is fast. *(seen: 2.35)*"),
         (False, "did not hold", "✗ It is fast: **did not hold on this run** *(seen: 2.35)*"),
         (None, "not told", "– It is fast: not told *(too wide a spread; seen: 2.35)*"),
-        (np.bool_(True), "held", "✓ It is fast *(seen: 2.35)*"),
+        (np.bool_(True), "held", "✓ It is fast. *(seen: 2.35)*"),
         (torch.tensor(False), "did not hold", "✗ It is fast: **did not hold on this run** *(seen: 2.35)*"),
     ],
 )
 def test_a_claim_says_how_it_fared_and_leaves_it(shown, holds, state, text):
-    [bundle] = shown(post.start("cpu").claim, "It is fast", holds, seen=2.3456)
+    [bundle] = shown(post.start("cpu").claim, "It is fast.", holds, seen=2.3456)
     assert bundle["text/markdown"] == text
     about = json.loads(json.dumps(bundle[post.CLAIM]))
-    assert (about["claim"], about["state"], about["seen"]) == ("It is fast", state, "2.35")
+    assert (about["claim"], about["state"], about["seen"]) == ("It is fast.", state, "2.35")
     assert about["machine"] == measure.machine()
     assert {"versions", "date"} <= set(about)
 
