@@ -114,6 +114,13 @@ class Comparison:
         return None if self.low <= limit <= self.high else self.ratio < limit
 
 
+def every(*verdicts: bool | None) -> bool | None:
+    """Return False if one of the verdicts is False, else None if one is not told, else True."""
+    if any(verdict is False for verdict in verdicts):
+        return False
+    return None if None in verdicts else True
+
+
 def compare(
     ours: Callable[[], object],
     theirs: Callable[[], object],

@@ -169,7 +169,7 @@ def _words(seen: Any) -> str:
     if isinstance(seen, measure.Comparison):
         return f"{_figure(seen.ratio, 3)}, quartiles {_figure(seen.low, 3)} to {_figure(seen.high, 3)}"
     if isinstance(seen, dict):
-        return "; ".join(f"{name} {_words(value)}" for name, value in seen.items())
+        return "; ".join(f"{str(name).removesuffix(':')}: {_words(value)}" for name, value in seen.items())
     if isinstance(seen, torch.Tensor | np.ndarray | np.generic):
         seen = seen.tolist()
     if isinstance(seen, list | tuple):

@@ -106,3 +106,11 @@ def test_a_comparison_tells_only_what_its_spread_allows(limit, above, below):
     comparison = measure.Comparison(ours=2.0, theirs=1.0, ratio=2.0, low=1.8, high=2.2, n=25)
     assert comparison.above(limit) is above
     assert comparison.below(limit) is below
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "together"),
+    [((True, True), True), ((True, None), None), ((None, False), False), ((False, None), False), ((), True)],
+)
+def test_several_verdicts_hold_together_only_if_each_does(verdicts, together):
+    assert measure.every(*verdicts) is together

@@ -180,7 +180,7 @@ def test_a_claim_wants_a_truth_value(wrong):
         (0.123456, "0.123"),
         ([1.0, 2.34567], "1, 2.35"),
         (torch.tensor([0.5, 0.25]), "0.5, 0.25"),
-        ({"plain": 0.5, "residual": [1, 2]}, "plain 0.5; residual 1, 2"),
+        ({"plain": 0.5, "residual:": [1, 2]}, "plain: 0.5; residual: 1, 2"),
         (measure.Comparison(1.0, 2.0, 0.5, 0.45, 0.61234, 25), "0.5, quartiles 0.45 to 0.612"),
     ],
 )

@@ -115,7 +115,8 @@ def _row(record: dict) -> tuple[str, ...]:
         if "low" in record and "high" in record
         else ""
     )
-    spread += f"<small>{record['n']} {'pairs' if 'peer' in record else 'runs'}</small>" if "n" in record else ""
+    if "n" in record:
+        spread += f"<small>{record['n']} pairs</small>" if "peer" in record else f"<small>n = {record['n']:,}</small>"
     return what, value, spread, _against(record), _target(record)
 
 
