@@ -17,3 +17,8 @@ def test_the_nearest_name_is_told(name, near):
     assert repr(name) in str(refusal.value)
     if name:
         assert f"did you mean {near!r}" in str(refusal.value) or name.isupper()
+
+
+def test_there_may_be_no_names_at_all():
+    with pytest.raises(ValueError, match="unknown file 'a'; Known: none"):
+        known("file", "a", ())

@@ -1,6 +1,7 @@
 """Each network is the one it says, the best within reach is taken, and a broken file is never used."""
 
 import hashlib
+import json
 import os
 from pathlib import Path
 
@@ -10,10 +11,10 @@ import torchvision
 from numpy.testing import assert_allclose
 from safetensors.torch import save_file
 
+from lib import data
 from lib.style import extractors, features, load
 from tests.style.helpers import picture
 
-SLIM_CHANNELS = (16, 32, 64, 128, 128)
 REAL = os.environ.get("LIB_DATA")  # before a fixture hides it
 
 
@@ -31,31 +32,19 @@ def nothing_near(monkeypatch, tmp_path):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A LIB_DATA with both files, of random weights."""
+    """A LIB_DATA with SqueezeNet, of random weights."""
     torch.manual_seed(0)
-    slim = {"conv0.weight": torch.randn(3, 3, 1, 1), "conv0.bias": torch.randn(3)}
-    before = 3
-    for stage, (depth, width) in enumerate(zip((2, 2, 4, 4, 1), SLIM_CHANNELS, strict=True), 1):
-        for i in range(1, depth + 1):
-            slim[f"conv{stage}{i}.weight"] = torch.randn(width, before, 3, 3) * (2 / before / 9) ** 0.5
-            slim[f"conv{stage}{i}.bias"] = torch.randn(width) * 0.1
-            before = width
-        slim[f"conv{stage}1_aux.weight"] = torch.randn(8, width, 1, 1)
-    squeezenet = {
-        key: value for key, value in torchvision.models.squeezenet1_1().state_dict().items() if "features" in key
-    }
-    for name, state in (("SLIM", slim), ("SQUEEZENET", squeezenet)):
-        path = tmp_path / getattr(extractors, name)
-        path.parent.mkdir()
-        save_file(state, path)
-        monkeypatch.setattr(extractors, f"{name}_SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
+    whole = torchvision.models.squeezenet1_1().state_dict()
+    path = tmp_path / extractors.SQUEEZENET
+    path.parent.mkdir()
+    save_file({key: value for key, value in whole.items() if "features" in key}, path)
+    monkeypatch.setattr(extractors, "SQUEEZENET_SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
     monkeypatch.setenv("LIB_DATA", str(tmp_path))
     return tmp_path
 
 
 def test_random_filters_need_nothing_and_are_the_same_each_time():
-    found, again = load(), load("random")
-    assert found.name == "random"
+    found, again = load("random"), load("random")
     assert found.source.as_dict() == again.source.as_dict()
     assert "never trained" in str(found.source)
     x = picture(64, 80).float()
@@ -69,9 +58,9 @@ def test_random_filters_need_nothing_and_are_the_same_each_time():
         assert not value.requires_grad
 
 
-def test_the_slim_vgg_is_the_layers_of_the_file(folder):
+def test_the_slim_vgg_is_the_layers_of_the_file_that_ships():
     found = load("vgg19-slim")
-    state = extractors.load_file(folder / extractors.SLIM)
+    state = {key: value.float() for key, value in extractors.load_file(data.shipped(extractors.SLIM)).items()}
     x = picture(160, 170).float()
     conv = torch.nn.functional.conv2d
     y = conv(x, state["conv0.weight"], state["conv0.bias"])
@@ -83,9 +72,10 @@ def test_the_slim_vgg_is_the_layers_of_the_file(folder):
             if i == 1:
                 assert_allclose(seen[f"relu{stage}_1"], y, rtol=1e-4, atol=1e-4)
         y = torch.nn.functional.max_pool2d(y, 2)
-    assert found.source.kind == "local"
-    assert "LIB_DATA" in str(found.source)
+    assert found.source.kind == "shipped"
+    assert found.source.sha256 == json.loads(data.MANIFEST.read_text())["files"][extractors.SLIM]["sha256"]
     assert not found.net.training
+    assert {p.dtype for p in found.net.parameters()} == {torch.float32}, "half precision is for the file alone"
 
 
 def test_squeezenet_is_torchvision_s_with_pixels_as_caffe_had_them(folder):
@@ -132,16 +122,15 @@ def test_torchvision_s_weights_go_where_they_belong(name, blocks, tmp_path, monk
 def test_the_first_within_reach_is_taken(folder, monkeypatch):
     assert load().name == "vgg19-slim"
     assert load(("squeezenet", "vgg19-slim")).name == "squeezenet"
-    assert load(root=folder / "nowhere").name == "random"
+    assert load(("squeezenet", "random"), root=folder / "nowhere").name == "random"
     monkeypatch.delenv("LIB_DATA")
-    assert load(("vgg19-slim", "random")).name == "random"
-    assert load(root=folder).name == "vgg19-slim"
-    assert "the given root" in str(load(root=folder).source)
+    assert load(("squeezenet", "vgg19-slim")).name == "vgg19-slim"
+    assert "the given root" in str(load("squeezenet", root=folder).source)
 
 
 def test_what_is_out_of_reach_says_why():
-    with pytest.raises(ValueError, match=r"no extractor within reach \(vgg19-slim: LIB_DATA is not set\)"):
-        load("vgg19-slim")
+    with pytest.raises(ValueError, match=r"no extractor within reach \(squeezenet: LIB_DATA is not set\)"):
+        load("squeezenet")
     with pytest.raises(ValueError, match=r"vgg19: not in the cache, and download\.pytorch\.org did not answer"):
         load("vgg19")
     with pytest.raises(ValueError, match="vgg16: not in the cache, and the network was not to be used"):
@@ -155,7 +144,7 @@ def test_what_is_out_of_reach_says_why():
 def test_offline_by_the_environment_asks_nobody(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr(extractors.urllib.request, "urlopen", lambda *_, **__: pytest.fail("asked the network"))
-    assert load().name == "random"
+    assert load().name == "vgg19-slim"
 
 
 def test_a_download_that_breaks_off_is_out_of_reach(monkeypatch):
@@ -173,18 +162,23 @@ def test_a_download_that_breaks_off_is_out_of_reach(monkeypatch):
         load("vgg19")
 
 
-def test_a_broken_file_is_named_and_not_used(folder):
-    path = folder / extractors.SLIM
-    path.write_bytes(path.read_bytes()[:-1] + b"?")
-    with pytest.raises(ValueError, match=r"vgg19-slim\.safetensors"):
-        load()
+@pytest.mark.parametrize("name", ["vgg19-slim", "squeezenet"])
+def test_a_broken_file_is_named_and_not_used(folder, name, tmp_path, monkeypatch):
+    whole = data.shipped(extractors.SLIM) if name == "vgg19-slim" else folder / extractors.SQUEEZENET
+    sha256 = hashlib.sha256(whole.read_bytes()).hexdigest()
+    broken = tmp_path / "broken" / whole.name
+    broken.parent.mkdir()
+    broken.write_bytes(whole.read_bytes()[:-1] + b"?")
+    monkeypatch.setattr(extractors.data, "shipped", lambda _: data.verify(broken, sha256))
+    monkeypatch.setattr(extractors, "_file", lambda *_: (broken, "LIB_DATA"))
+    with pytest.raises(ValueError, match=rf"{whole.name}: sha256 is"):
+        load((name, "random"))
 
 
 @pytest.mark.skipif(REAL is None, reason="LIB_DATA is not set")
-@pytest.mark.parametrize("name", ["vgg19-slim", "squeezenet"])
-def test_the_real_files_are_those_that_are_expected(name):
-    found = load(name, root=REAL)
-    assert found.name == name
+def test_the_real_file_is_the_one_that_is_expected():
+    found = load("squeezenet", root=REAL)
+    assert found.name == "squeezenet"
     x = picture(180, 180).float()
     for value in features(found.net, found.style)(x).values():
         assert value.isfinite().all()

@@ -83,7 +83,9 @@ def ship(trained: Path, *, manifest: Path = data.MANIFEST) -> Path:
     if total > LARGEST:
         raise ValueError(f"the folder has {total / 2**20:.1f} MiB, at most {LARGEST / 2**20:.0f} may ship")
     shutil.rmtree(manifest.parent / POCKET_FOLDER, ignore_errors=True)
-    described = {name: (raw, {**_story(trained, name), **data.OURS}) for name, raw in written.items()}
+    described = {
+        f"{POCKET_FOLDER}/{name}": (raw, {**_story(trained, name), **data.OURS}) for name, raw in written.items()
+    }
     data.ship(described, manifest=manifest, instead_of=POCKET_FOLDER)
     return manifest.parent / POCKET_FOLDER
 
