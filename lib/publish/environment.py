@@ -58,8 +58,8 @@ def spinning(idle: float, threads: int) -> dict[str, str]:
 
 def idle_cores(seconds: float = 0.3) -> float:
     """Look for a moment at how many cores have nothing to do."""
-    used = psutil.cpu_times_percent(interval=seconds)
-    return (used.idle + getattr(used, "iowait", 0.0)) / 100 * (os.cpu_count() or 1)
+    used = psutil.cpu_times_percent(interval=seconds)  # whose sum is not 100 over less than a second
+    return (used.idle + getattr(used, "iowait", 0.0)) / (sum(used) or 1.0) * (os.cpu_count() or 1)
 
 
 def hub_is_reachable(patience: float = PATIENCE) -> bool:

@@ -1,10 +1,14 @@
 """What kernels are told, and a hub that answers, refuses, is slow, or is not there."""
 
+import os
 import socket
+import subprocess
+import sys
 import threading
+import time
+from collections import namedtuple
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -118,8 +122,16 @@ def test_threads_spin_long_only_where_cores_are_idle(monkeypatch: pytest.MonkeyP
     assert spinning(0.0, threads=2) == {"GOMP_SPINCOUNT": "7"}
 
 
-def test_idle_cores_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_idle_cores_are_counted_whatever_the_shares_add_up_to(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 4)
-    shares = {"user": 50.0, "idle": 25.0, "iowait": 5.0}
-    monkeypatch.setattr("psutil.cpu_times_percent", lambda interval: SimpleNamespace(**shares))
-    assert idle_cores(0.01) == pytest.approx(1.2)
+    shares = namedtuple("Shares", "user idle iowait")(30.0, 25.0, 5.0)
+    monkeypatch.setattr("psutil.cpu_times_percent", lambda interval: shares)
+    assert idle_cores(0.01) == pytest.approx(2.0)
+
+
+def test_a_busy_loop_is_seen() -> None:
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as loop:
+        time.sleep(0.2)
+        beside = idle_cores()
+        loop.kill()
+    assert beside <= (os.cpu_count() or 1) - 0.5
