@@ -93,7 +93,7 @@ def _claims(claims: list[dict]) -> str:
     for claim in claims:
         look = LOOKS[claim["state"]]
         seen = f"<small>{_plain(claim['seen'])}</small>" if claim.get("seen") else ""
-        lines.append(f"| {_plain(claim['claim'])}{seen} | [{_plain(claim['state'])}]{{{look}}} |")
+        lines.append(f"| {_prose(claim['claim'])}{seen} | [{_plain(claim['state'])}]{{{look}}} |")
     return "\n".join(lines)
 
 
@@ -163,7 +163,17 @@ def _number(value: float) -> str:
 
 def _plain(text: str) -> str:
     """Escape what Markdown would read as markup, so that the text stays as it was recorded."""
-    return re.sub(r"([\\`*_{}\[\]<>|@$#~^])", r"\\\1", " ".join(str(text).split()))
+    return _escaped(" ".join(str(text).split()))
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"([\\`*_{}\[\]<>|@$#~^])", r"\\\1", text)
+
+
+def _prose(text: str) -> str:
+    """Escape as `_plain` does, and leave what stands between backticks as code."""
+    parts = re.split(r"(`[^`|]+`)", " ".join(str(text).split()))
+    return "".join(part if i % 2 else _escaped(part) for i, part in enumerate(parts))
 
 
 def _front(name: str, nb: dict) -> str:
