@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from lib.publish import build
 from lib.publish.options import Options
 from lib.publish.outcome import Result, claims
 
@@ -45,6 +47,22 @@ def test_a_claim_that_fails_stops_what_would_be_committed_and_nothing_else(
     smoke = publish(tmp_path, "run", "--budget", "smoke")
     assert smoke.returncode == 0, smoke.stderr
     assert "2 claims, none judged" in smoke.stdout
+
+
+def test_a_build_tells_of_claims_that_did_not_hold_and_succeeds(
+    tmp_path: Path, make_post: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = Options(tmp_path, tmp_path / "_build" / "posts", "cpu")
+    executed = make_post(tmp_path / "_build", "01-a")
+    nb = json.loads(executed.read_text())
+    nb["metadata"]["provenance"] = {"budget": "cpu", "device": "cpu", "seconds": 1}
+    executed.write_text(json.dumps(nb))
+    make_post(tmp_path, "01-a")
+    monkeypatch.setattr(build.runner, "run", lambda *_: [result("01-a", "held", "did not hold")])
+    monkeypatch.setattr("lib.publish.render.render", lambda *_: "rendered")
+    stream = io.StringIO()
+    assert build.build(options, tmp_path / "_site", stream=stream) == 0
+    assert "2 claims: 1 held, 1 did not hold, 0 not told\n  01-a, did not hold: Claim 1." in stream.getvalue()
 
 
 def result(post: str, *states: str) -> Result:
