@@ -14,10 +14,11 @@ from lib.publish.outcome import Result, claims, summary
 from lib.publish.progress import span
 
 
-def build(options: Options, site: Path, engine: str = "auto", stream: TextIO = sys.stdout) -> int:
+def build(options: Options, site: Path, engine: str = "auto", stream: TextIO | None = None) -> int:
     """Build the site and return the exit status: 1 when a post failed, for which its committed outputs are shown."""
     from lib.publish.render import render
 
+    stream = stream or sys.stdout
     begun = time.monotonic()
     results = runner.run(replace(options, reuse=True), stream)
     _prune(options)

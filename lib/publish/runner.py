@@ -24,14 +24,14 @@ from lib.publish.progress import Progress, Task
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
-def run(options: Options, stream: TextIO = sys.stdout) -> list[Result]:
+def run(options: Options, stream: TextIO | None = None) -> list[Result]:
     """Execute posts as asked; one that fails does not stop the others.
 
     Raises UsageError for what makes no sense, and Interrupted after SIGINT, SIGTERM or SIGHUP, with all processes gone.
     """
     options.check()
     with locked(options.root / "_build"), signals() as events:
-        results = _Run(options, stream, events).all()
+        results = _Run(options, stream or sys.stdout, events).all()
         while not events.empty():
             worker, event = events.get()
             if worker is None:  # it came while the last post was being written
