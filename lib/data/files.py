@@ -44,8 +44,8 @@ def ship(
     """Write files beside the manifest, and list each with its sha256, its size and what is told about it.
 
     `written` holds content and entry by name; what the manifest lists below the folder `instead_of` is taken off it.
-    Each file is replaced whole, the manifest last: a run that is killed between leaves files that are not those listed,
-    and `shipped` refuses them.
+    Each file is replaced whole, then the manifest: a run that is killed between leaves files that are not those listed,
+    and `shipped` refuses them. What was taken off the list is removed last, and nothing else of that folder is.
     """
     content = json.loads(manifest.read_text())
     listed = {
@@ -56,5 +56,8 @@ def ship(
     for name, (raw, about) in written.items():
         files.replace(manifest.parent / name, raw)
         listed[name] = {"sha256": hashlib.sha256(raw).hexdigest(), "bytes": len(raw), **about}
+    gone = content["files"].keys() - listed.keys()
     content["files"] = dict(sorted(listed.items()))
     files.replace(manifest, (json.dumps(content, indent=2) + "\n").encode())
+    for name in gone:
+        (manifest.parent / name).unlink(missing_ok=True)

@@ -36,7 +36,7 @@ from lib.nn.unet import UNet
 
 COMMAND = "python -m lib.diffusion.train"
 CLASSES = 10
-RUNS = Path(__file__).resolve().parents[2] / "_build" / "diffusion"
+RUNS = Path(__file__).resolve().parents[2] / "recipes" / "runs" / "fashion"
 SHIPPED = ("classifier", "unet")
 EPOCHS = {"classifier": 6, "unet": 8, "plain": 8, "min-snr": 8}
 

@@ -26,7 +26,8 @@ class Checkpoint(Callback):
 
     On a CPU the resumed fit is bit for bit the uninterrupted one. The file is replaced as a whole, so a killed run
     leaves the last one. It is read without running code from it (`weights_only`). A finished fit is read and not
-    repeated; with `resume=False` a fit starts anew, whatever is there. Of several processes the first one writes.
+    repeated; with `resume=False` a fit starts anew, whatever checkpoint is there. A file of another kind is refused and
+    never replaced. Of several processes the first one writes.
     """
 
     order = 110  # the last to see an epoch, and the last to begin
@@ -37,9 +38,11 @@ class Checkpoint(Callback):
 
     def before_fit(self, learn: Learner) -> None:
         self.keepers = _keepers(learn)
-        if not self.resume or not self.path.exists():
+        if not self.path.exists():
             return
-        state = read(self.path)
+        state = read(self.path)  # also where it is only to be replaced: nothing but a checkpoint is
+        if not self.resume:
+            return
         try:
             _compare("weights", _shapes(state["model"]), _shapes(bare(learn.model).state_dict()))
             _compare("callbacks", state["callbacks"].keys(), self.keepers.keys())

@@ -123,6 +123,15 @@ def test_without_resume_a_fit_begins_anew_and_replaces_the_file(tmp_path):
     assert read(path)["epoch"] == 1
 
 
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_file_that_is_no_checkpoint_is_never_replaced(tmp_path, resume):
+    path = tmp_path / "notes.txt"
+    path.write_text("a page of my own")
+    with pytest.raises(ValueError, match=r"notes\.txt: not a whole checkpoint"):
+        learner().fit(1, callbacks=[Checkpoint(path, resume=resume)])
+    assert path.read_text() == "a page of my own"
+
+
 @pytest.fixture
 def kept(tmp_path):
     path = tmp_path / "fit.pt"

@@ -20,7 +20,7 @@ from lib.diffusion.parts import POCKET_COMMAND, POCKET_FOLDER, WEIGHTS
 from lib.diffusion.pocket import folder, models
 from lib.diffusion.pocket.train import Pool, Recipe, Say, train_clip, train_unet, train_vae
 
-RUNS = Path(__file__).resolve().parents[3] / "_build" / "pocket"
+RUNS = Path(__file__).resolve().parents[3] / "recipes" / "runs" / "pocket"
 RECIPES = {
     "clip": Recipe(minutes=10, batch_size=256, rate=1e-3),
     "vae": Recipe(minutes=60, batch_size=32, rate=2e-3, ema=0.998),
@@ -66,8 +66,8 @@ def stage(
     say(f"{name}: {story}")
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; return its exit status."""
+def main(arguments: list[str] | None = None, runs: Path = RUNS) -> int:
+    """Run the command line, keep checkpoints and trained parts in `runs`, and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m lib.diffusion.pocket", description=__doc__)
     parser.add_argument("action", choices=("train",))
     parser.add_argument("--stage", choices=RECIPES, action="append", help="only this, anew (may be given twice)")
@@ -77,19 +77,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--from-shipped", action="store_true", help="vae and unet begin with the weights that ship")
-    parser.add_argument("--folder", type=Path, default=RUNS, help="where checkpoints and trained parts are kept")
     given = parser.parse_args(arguments)
     say = partial(print, flush=True)
-    missing = [name for name in RECIPES if not (given.folder / f"{name}.json").exists()]
+    missing = [name for name in RECIPES if not (runs / f"{name}.json").exists()]
     pools = drawn(given.scenes, given.seed, say) if given.stage or missing else None
     for name in given.stage or missing:
         recipe = RECIPES[name]
         recipe = recipe._replace(
             minutes=given.minutes or recipe.minutes, batch_size=given.batch_size or recipe.batch_size
         )
-        stage(name, recipe, pools, seed=given.seed, place=given.folder, start=given.from_shipped, say=say)
-    if all((given.folder / f"{name}.json").exists() for name in RECIPES):
-        say(f"wrote {folder.ship(given.folder)}")
+        stage(name, recipe, pools, seed=given.seed, place=runs, start=given.from_shipped, say=say)
+    if all((runs / f"{name}.json").exists() for name in RECIPES):
+        say(f"wrote {folder.ship(runs)}")
     return 0
 
 

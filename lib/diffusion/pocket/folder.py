@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -82,7 +81,6 @@ def ship(trained: Path, *, manifest: Path = data.MANIFEST) -> Path:
     total = sum(map(len, written.values()))
     if total > LARGEST:
         raise ValueError(f"the folder has {total / 2**20:.1f} MiB, at most {LARGEST / 2**20:.0f} may ship")
-    shutil.rmtree(manifest.parent / POCKET_FOLDER, ignore_errors=True)
     described = {
         f"{POCKET_FOLDER}/{name}": (raw, {**_story(trained, name), **data.OURS}) for name, raw in written.items()
     }

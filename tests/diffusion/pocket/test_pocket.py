@@ -89,7 +89,12 @@ def test_the_parts_are_small_and_stable_diffusions():
 def test_the_folder_is_loaded_by_the_pipeline_as_it_is(trained, tmp_path):
     manifest = tmp_path / "manifest.json"
     manifest.write_text('{"files": {"other": {}, "models/pocket/old.bin": {}}}')
+    for name in ("old.bin", "notes.txt"):
+        (tmp_path / "models/pocket" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "models/pocket" / name).write_text("something")
     shipped = folder.ship(trained, manifest=manifest)
+    assert not (shipped / "old.bin").exists()
+    (shipped / "notes.txt").unlink()  # which the manifest never listed, so it was left alone
     listed = json.loads(manifest.read_text())["files"]
     assert "other" in listed
     assert "models/pocket/old.bin" not in listed
@@ -147,11 +152,12 @@ def test_the_command_trains_what_is_missing_and_ships_what_is_whole(tmp_path, ca
     manifest.write_text('{"files": {}}')
     ship = folder.ship
     monkeypatch.setattr(command.folder, "ship", lambda place: ship(place, manifest=manifest))
-    options = ["--scenes", "16", "--minutes", "0.003", "--batch-size", "8", "--folder", str(tmp_path / "runs")]
-    assert command.main(["train", "--stage", "clip", *options]) == 0
-    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["clip.json", "text_encoder.safetensors"]
+    options = ["--scenes", "16", "--minutes", "0.003", "--batch-size", "8"]
+    runs = tmp_path / "runs"
+    assert command.main(["train", "--stage", "clip", *options], runs) == 0
+    assert sorted(path.name for path in runs.iterdir()) == ["clip.json", "text_encoder.safetensors"]
     assert not (tmp_path / "models").exists()
-    assert command.main(["train", *options]) == 0
+    assert command.main(["train", *options], runs) == 0
     said = capsys.readouterr().out
     assert said.count("clip: 0.003 minutes") == 1
     assert "unet: 0.003 minutes" in said
@@ -159,6 +165,6 @@ def test_the_command_trains_what_is_missing_and_ships_what_is_whole(tmp_path, ca
     listed = json.loads(manifest.read_text())["files"]
     assert listed[f"models/pocket/vae/{WEIGHTS['vae']}"]["made_by"].startswith(f"{POCKET_COMMAND} --stage vae")
     monkeypatch.setattr(command.data, "MANIFEST", manifest)
-    assert command.main(["train", "--stage", "unet", "--from-shipped", *options]) == 0
+    assert command.main(["train", "--stage", "unet", "--from-shipped", *options], runs) == 0
     again = json.loads(manifest.read_text())["files"]
     assert again[f"models/pocket/unet/{WEIGHTS['unet']}"]["made_by"].endswith("--from-shipped")
