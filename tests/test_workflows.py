@@ -1,5 +1,6 @@
 """The workflows are valid, pinned and least-privileged, and every command in them exists."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -11,8 +12,8 @@ import yaml
 
 ROOT = Path(__file__).parent.parent
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
-ON_EVERY_RUNNER = {"git", "gh", "make"}
-SHELL_WORDS = {"if", "then", "else", "fi", "exit", "echo"}
+ON_EVERY_RUNNER = {"git", "gh", "make", "cp"}
+STRUCTURE = re.compile(r"^(if|then|else|fi|do|done|for \w+ in .*; do)\b\s*|^for .*; do$")
 
 
 def steps(path: Path) -> list[dict]:
@@ -21,7 +22,7 @@ def steps(path: Path) -> list[dict]:
 
 def commands(path: Path) -> list[str]:
     lines = [line.strip() for step in steps(path) for line in step.get("run", "").splitlines()]
-    stripped = [re.sub(r"^(if|then|else|fi)\b\s*", "", line).rstrip(";").removesuffix("; then") for line in lines]
+    stripped = [STRUCTURE.sub("", line).rstrip(";").removesuffix("; then") for line in lines]
     return [line for line in stripped if line and not line.startswith(("[", "echo", "exit"))]
 
 
@@ -63,6 +64,62 @@ def test_permissions_start_at_reading_and_runs_do_not_pile_up(path: Path) -> Non
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_no_expression_is_pasted_into_a_shell(path: Path) -> None:
     assert not [line for line in commands(path) if "${{" in line]
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_what_executes_the_repository_may_not_write_to_it(path: Path) -> None:
+    for job in yaml.safe_load(path.read_text())["jobs"].values():
+        said = " ".join(step.get("run", "") for step in job["steps"])
+        if re.search(r"\b(make|python)\b", said):
+            assert "permissions" not in job
+            (checkout,) = [step for step in job["steps"] if "actions/checkout" in step.get("uses", "")]
+            assert checkout["with"]["persist-credentials"] is False
+
+
+def test_gpu_proposes_what_succeeded_and_nothing_else(tmp_path: Path) -> None:
+    """Run the shell of the job that writes, with an artefact that holds more than it should."""
+
+    def git(*arguments: str) -> str:
+        identity = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "init.defaultBranch=main"]
+        done = subprocess.run(["git", *identity, *arguments], cwd=clone, capture_output=True, text=True, check=True)
+        return done.stdout
+
+    jobs = yaml.safe_load((ROOT / ".github/workflows/gpu.yml").read_text())["jobs"]
+    *_, keep = jobs["execute"]["steps"]
+    assert keep["if"] == "${{ !cancelled() }}", "one failing post must not lose the others"
+    assert keep["with"]["path"] == "posts/*/index.ipynb"
+    assert jobs["propose"]["needs"] == "execute"
+    assert jobs["propose"]["if"].startswith("${{ !cancelled()")
+
+    clone, temporary, tools = tmp_path / "clone", tmp_path / "temp", tmp_path / "bin"
+    for name in ("01-a", "02-b"):
+        (clone / "posts" / name).mkdir(parents=True)
+        (clone / "posts" / name / "index.ipynb").write_text("old")
+    tools.mkdir()
+    (tools / "gh").write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\n')
+    (tools / "gh").chmod(0o755)
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "first")
+    subprocess.run(["git", "init", "-q", "--bare", str(tmp_path / "origin")], check=True)
+    git("remote", "add", "origin", str(tmp_path / "origin"))
+    for name in ("01-a/index.ipynb", "03-new/index.ipynb", "01-a/extra.py"):
+        (temporary / "posts" / name).parent.mkdir(parents=True, exist_ok=True)
+        (temporary / "posts" / name).write_text("new")
+
+    script = jobs["propose"]["steps"][-1]["run"]
+    env = os.environ | {"RUNNER_TEMP": str(temporary), "BRANCH": "outputs", "PATH": f"{tools}:{os.environ['PATH']}"}
+    subprocess.run(["bash", "-e", "-c", script], cwd=clone, env=env, check=True, capture_output=True)
+    assert git("show", "--format=%an", "--name-only", "origin/outputs").split() == [
+        "github-actions[bot]",
+        "posts/01-a/index.ipynb",
+    ]
+    assert (tmp_path / "asked").read_text() == "pr create --fill --head outputs\n"
+
+    git("switch", "-q", "main")
+    (temporary / "posts/01-a/index.ipynb").write_text("old")
+    again = subprocess.run(["bash", "-e", "-c", script], cwd=clone, env=env, check=True, capture_output=True, text=True)
+    assert again.stdout == "no output changed\n"
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
