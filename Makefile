@@ -18,7 +18,7 @@ site: setup  ## execute every post at BUDGET=auto into _build/, render _site/
 	@$(PY) -m lib.publish build --budget $(BUDGET) --jobs $(JOBS)
 
 test: setup-dev lint  ## library, posts at smoke, runner, preview, workflows, with coverage
-	@rm -f .coverage .coverage.*
+	@$(PY) -m coverage erase
 	@$(PY) -m coverage run -m pytest
 	@$(PY) -m coverage combine -q
 	@$(PY) -m coverage report --skip-covered --fail-under=90
@@ -38,15 +38,15 @@ lint: setup-dev  ## ruff check and ruff format, notebooks included
 	@$(PY) -m ruff format --check .
 
 bench: setup-dev  ## measure against peers: NAME=matmul, SAVE=1 keeps the results
-	@$(PY) lib/publish/install.py --extras site,dev,bench
+	@$(PY) -m lib.publish.install --extras site,dev,bench
 	@$(PY) -m bench $(NAME) $(if $(SAVE),--save)
 
 new: setup  ## start a post: POST=23-name
 	@test -n "$(POST)" || { echo "name the post: make new POST=23-name" >&2; exit 2; }
 	@$(PY) -m lib.publish new $(POST)
 
-clean:  ## remove what was built (not .venv)
-	rm -rf _build _site .quarto results
+clean: python  ## remove what was built, and nothing else (.venv stays)
+	@"$(PYTHON)" -m lib.publish clean
 
 python:
 	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null || { \
@@ -54,7 +54,7 @@ python:
 	"or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; }
 
 setup: python
-	@"$(PYTHON)" lib/publish/install.py --extras site
+	@"$(PYTHON)" -m lib.publish.install --extras site
 
 setup-dev: python
-	@"$(PYTHON)" lib/publish/install.py --extras site,dev
+	@"$(PYTHON)" -m lib.publish.install --extras site,dev

@@ -6,13 +6,14 @@ local function project()
   return quarto and quarto.project and quarto.project.directory or os.getenv("PREVIEW_ROOT") or "."
 end
 
--- A file below results/, which lib.publish.results writes before a render; nil when it is not there.
+-- A file below results/, which lib.publish.results writes before a render; nil when there is none with its mark.
 local function made(name)
   local file = io.open(project() .. "/results/" .. name)
   if not file then return nil end
   local text = file:read("a")
   file:close()
-  return pandoc.read(text, "markdown").blocks
+  local derived = text:match("^<!%-%- Derived [^\n]* %-%->\n(.*)")
+  return derived and pandoc.read(derived, "markdown").blocks
 end
 
 local function post_folder()

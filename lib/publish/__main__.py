@@ -1,4 +1,4 @@
-"""The command line: `python -m lib.publish list | run | new | render | build | serve | results | address | links`."""
+"""The command line: `python -m lib.publish COMMAND`; `--help` lists them."""
 
 from __future__ import annotations
 
@@ -111,6 +111,12 @@ def _address(options: argparse.Namespace) -> None:
     print(address.write(options.root) or "the repository's address is not set: nothing to write")
 
 
+def _clean(options: argparse.Namespace) -> None:
+    from lib.publish.clean import clean
+
+    clean(options.root)
+
+
 def _links(options: argparse.Namespace) -> int:
     from lib.publish.links import check
 
@@ -163,6 +169,7 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--port", type=int, default=4200)
     command("results", _results, "collect the records into the results page's table")
     command("address", _address, "derive the site's addresses from the repository's")
+    command("clean", _clean, "remove what was built, and nothing else")
     command("links", _links, "check every link, anchor and picture of _site")
     return parser
 

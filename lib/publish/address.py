@@ -9,7 +9,7 @@ import re
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lib.publish import derived, notebook
+from lib.publish import notebook, ours
 
 LOCAL, FEED = "_quarto.yml.local", "feed.xml"
 MARK = "# Derived from the repository's name by `python -m lib.publish address`; not committed.\n"
@@ -44,11 +44,11 @@ def write(root: Path) -> Path | None:
     name = repository(root)
     local, feed = root / LOCAL, root / FEED
     if not name:
-        derived.remove(local, MARK)
-        derived.remove(feed, FEED_MARK)
+        ours.remove(local, MARK, root)
+        ours.remove(feed, FEED_MARK, root)
         return None
-    written = derived.put(local, MARK, _settings(name, _footer(root, name)))
-    derived.put(feed, FEED_MARK, _feed(root, site_url(name)))
+    written = ours.put(local, MARK, _settings(name, _footer(root, name)), root)
+    ours.put(feed, FEED_MARK, _feed(root, site_url(name)), root)
     return local if written else None
 
 
@@ -91,9 +91,10 @@ def _feed(root: Path, url: str) -> str:
 
 
 def _item(link: str, meta: dict[str, str]) -> str:
-    day = datetime.fromisoformat(meta["date"]).replace(tzinfo=UTC)
+    day = datetime.fromisoformat(meta["date"]).replace(tzinfo=UTC) if "date" in meta else None
+    dated = f"<pubDate>{email.utils.format_datetime(day)}</pubDate>" if day else ""
     return (
         f"<item><title>{html.escape(meta['title'])}</title><link>{link}</link><guid>{link}</guid>"
-        f"<pubDate>{email.utils.format_datetime(day)}</pubDate>"
+        f"{dated}"
         f"<description>{html.escape(meta.get('description', ''))}</description></item>\n"
     )

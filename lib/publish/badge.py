@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from lib.publish import derived, notebook
+from lib.publish import notebook, ours
 
 FILE = "_metadata.yml"
 MARK = "# Derived from the notebook's provenance before each render; not committed.\n"
@@ -34,9 +34,9 @@ def write(root: Path) -> None:
             badge = {}
         if badge:
             lines = (f"{key}: {json.dumps(text, ensure_ascii=False)}\n" for key, text in badge.items())
-            derived.put(path.with_name(FILE), MARK, "".join(lines))
+            ours.put(path.with_name(FILE), MARK, "".join(lines), root)
         else:
-            derived.remove(path.with_name(FILE), MARK)
+            ours.remove(path.with_name(FILE), MARK, root)
 
 
 def _processor(device: str, machine: str) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
-from lib.publish import notebook, runner
+from lib.publish import notebook, ours, runner
 from lib.publish.options import Options
 from lib.publish.outcome import Result, claims, summary
 from lib.publish.progress import span
@@ -20,6 +21,7 @@ def build(options: Options, site: Path, engine: str = "auto", stream: TextIO | N
 
     stream = stream or sys.stdout
     begun = time.monotonic()
+    ours.check(site, ours.SITE, options.root)  # before minutes of work
     results = runner.run(replace(options, reuse=True), stream)
     _prune(options)
     print(file=stream)
@@ -59,4 +61,5 @@ def _prune(options: Options) -> None:
     known = {path.parent.name for path in notebook.find(options.root)}
     for path in options.out.glob("*/index.ipynb"):
         if path.parent.name not in known:
-            path.unlink()
+            with suppress(ours.NotOursError):
+                ours.discard(path, options.out)

@@ -100,7 +100,9 @@ def _code(number: int, cell: dict, pictures: dict[str, bytes]) -> str:
         parts.append(_fenced(code, " ".join([".python .cell-code", *folding])))
     outputs = cell.get("outputs", []) if chosen.get("output", True) else []
     shown = [output for output in outputs if output["output_type"] in ("display_data", "execute_result")]
-    label = chosen.get("label", "")
+    label = str(chosen.get("label", ""))
+    if not re.fullmatch(r"[\w-]*", label):  # it names a file, too
+        raise PageError(f"a label is made of letters, digits, - and _; got {label!r}")
     on_cell = bool(label) and (len(shown) != 1 or label.startswith("tbl-"))
     captions = _captions(chosen, len(shown), label)
     sub = 0

@@ -1,4 +1,4 @@
-"""Make `.venv` and install into it what is asked for, once. Run by path, before anything is installed."""
+"""Make `.venv` and install into it what is asked for, once. Runs before anything is installed."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from lib.publish import ours
+
 FREE_GIB = 9
 QUARTO = "quarto-cli==1.10.19"
+STAMP = "installed.json"
 PINS = ("requirements.txt", "pyproject.toml")
 
 NETWORK = (
@@ -83,16 +86,14 @@ def digest(root: Path) -> str:
 def read_stamp(venv: Path) -> dict:
     """Return what an earlier, finished installation noted in `venv`, or an empty dict."""
     try:
-        return json.loads((venv / "installed.json").read_text())
+        return json.loads((venv / STAMP).read_text())
     except (OSError, ValueError):
         return {}
 
 
 def write_stamp(venv: Path, stamp: dict) -> None:
     """Note a finished installation, so that the next call has nothing to do."""
-    part = venv / "installed.json.part"
-    part.write_text(json.dumps(stamp))
-    part.replace(venv / "installed.json")
+    ours.write(venv / STAMP, json.dumps(stamp).encode(), venv)
 
 
 def call(command: list[str | Path]) -> None:
@@ -114,6 +115,8 @@ def install(root: Path, venv: Path, extras: Iterable[str]) -> None:
     have = set(stamp.get("extras", ())) if stamp.get("digest") == wanted else set()
     if have.issuperset(extras) and python.exists():
         return
+    if not (venv / STAMP).exists():
+        ours.claim(venv, ours.ENVIRONMENT, root)
     if not python.exists():
         check_venv_module()
         check_disk(root)
@@ -140,7 +143,7 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     try:
         install(chosen.root.resolve(), chosen.venv.absolute(), chosen.extras.split(","))
-    except CannotInstallError as error:
+    except (CannotInstallError, ours.NotOursError) as error:
         print(f"cannot install: {error}", file=sys.stderr)
         return 1
     except OSError as error:

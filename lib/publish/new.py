@@ -8,7 +8,7 @@ import struct
 import zlib
 from pathlib import Path
 
-from lib.publish import notebook
+from lib.publish import notebook, ours
 
 COLAB_CELL = """\
 #| include: false
@@ -110,8 +110,8 @@ def new(root: Path, name: str, date: datetime.date | None = None) -> Path:
     for cell in notebook.code(nb):
         cell["execution_count"] = None
     path = root / "posts" / name / "index.ipynb"
-    notebook.write(path, nb)
-    notebook.write_whole(path.with_name("thumbnail.png"), thumbnail(int(number)))
+    ours.write(path, notebook.encoded(nb), root)
+    ours.write(path.with_name("thumbnail.png"), thumbnail(int(number)), root)
     return path
 
 

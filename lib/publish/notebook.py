@@ -1,12 +1,10 @@
-"""Notebooks as plain JSON: find, read, check, fill with outputs, and write, whole or not at all."""
+"""Notebooks as plain JSON: find, read, check, and fill with outputs."""
 
 from __future__ import annotations
 
 import copy
 import json
-import os
 import re
-import tempfile
 from pathlib import Path
 
 LIMIT = 800_000  # bytes of stored outputs a post
@@ -150,33 +148,9 @@ def unwanted(nb: dict) -> list[tuple[int, str]]:
     return found
 
 
-def write(path: Path, nb: dict) -> None:
-    """Write a notebook the way Jupyter does (so that it diffs well), whole or not at all."""
-    text = json.dumps(nb, ensure_ascii=False, indent=1, sort_keys=True)
-    write_whole(path, f"{text}\n".encode())
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file through a temporary one beside it, so that whoever reads `path` sees the old or the new content."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o644)
-        os.replace(temporary, path)  # noqa: PTH105 - the call that the fault tests break
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def sweep(folder: Path) -> None:
-    """Remove what a killed run left of its temporary files."""
-    for path in folder.glob(".index.ipynb.*.tmp"):
-        path.unlink(missing_ok=True)
+def encoded(nb: dict) -> bytes:
+    """Return a notebook as the file that Jupyter would write, so that it diffs well."""
+    return (json.dumps(nb, ensure_ascii=False, indent=1, sort_keys=True) + "\n").encode()
 
 
 def joined(text: str | list[str]) -> str:

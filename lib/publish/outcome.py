@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lib.publish import notebook
+from lib.publish import notebook, ours
 from lib.publish.options import Options
 from lib.publish.progress import span
 
@@ -75,7 +75,7 @@ def claims(results: list[Result], options: Options) -> str:
 def _log(root: Path, result: Result) -> str | None:
     path = root / "_build" / "logs" / f"{result.post}.txt"
     try:
-        notebook.write_whole(path, result.traceback.encode())
-    except OSError:
+        ours.write(path, result.traceback.encode(), root)
+    except (OSError, ours.NotOursError):
         return None
     return path.relative_to(root).as_posix()

@@ -13,9 +13,16 @@ PICTURES = re.compile(r"!\[((?:\\.|[^\]\\])*)\]\(data:[^)]*\)(?:\s*!\[(?:\\.|[^\
 LINK = re.compile(r"^- \[.*\]\((.*)\)$", re.MULTILINE)
 
 
-def main(site: Path) -> None:
-    """Tidy every `.llms.md` page of the site, and `llms.txt`, which lists them."""
+def main(site: Path, root: Path, *, whole: bool) -> None:
+    """Tidy every `.llms.md` page of the site, and `llms.txt`, which lists them.
+
+    When a `whole` site was rendered Quarto has emptied its folder before, so that it is ours from now on.
+    """
     try:
+        from lib.publish import ours
+
+        if whole and site.resolve().is_relative_to(root):
+            ours.mark(site, ours.SITE)
         for page in site.rglob("*.llms.md"):
             _rewrite(page, without_pictures)
         _rewrite(site / "llms.txt", in_reading_order)
@@ -48,5 +55,9 @@ def _rewrite(path: Path, change: Callable[[str], str]) -> None:
 
 
 if __name__ == "__main__":
-    root = Path(__file__).resolve().parents[2]
-    main(root / os.environ.get("QUARTO_PROJECT_OUTPUT_DIR", "_site"))
+    here = Path(__file__).resolve().parents[2]
+    # The script's own folder goes: its modules must not stand in for others of the same name.
+    sys.path[0] = str(here)
+    sys.dont_write_bytecode = True
+    if output := os.environ.get("QUARTO_PROJECT_OUTPUT_DIR"):
+        main(here / output, here, whole=os.environ.get("QUARTO_PROJECT_RENDER_ALL") == "1")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import yaml
 
-from lib.publish import badge, cells, links, notebook, results
+from lib.publish import badge, cells, links, notebook, ours, results
 from lib.publish.address import FEED, LOCAL
 
 REQUIRED = ("title", "description", "order", "image", "image-alt")
@@ -53,28 +53,23 @@ class Source:
         return "../" * self.name.count("/")
 
 
-def render(root: Path, out: Path, posts: Path | None = None) -> list[str]:
-    """Render all pages into `out`; return the names of the pages, and print what was done without.
+def render(root: Path, site: Path, posts: Path | None = None) -> list[str]:
+    """Render all pages into the empty folder `site`; return the pages' addresses, and print what was done without.
 
-    The site is made beside `out` and put in its place when it is whole. Raises RenderError with every problem found.
+    Raises RenderError with every problem found.
     """
     pandoc = find_pandoc()
     results.write(root, posts)
     config = _config(root)
     sources = _sources(root, posts)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
-        site = Path(folder) / "site"
-        _copy(root, site, sources)
-        with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
-            found = list(pool.map(lambda source: _page(pandoc, root, site, source, sources, config), sources))
-        problems = [problem for page in found for problem in page]
-        problems += [] if problems else links.check(site)
-        if problems:
-            raise RenderError("\n".join(problems))
-        _index(site)
-        shutil.rmtree(out, ignore_errors=True)
-        site.rename(out)
+    _copy(root, site, sources)
+    with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
+        found = list(pool.map(lambda source: _page(pandoc, root, site, source, sources, config), sources))
+    problems = [problem for page in found for problem in page]
+    problems += [] if problems else links.check(site)
+    if problems:
+        raise RenderError("\n".join(problems))
+    _index(site)
     return [source.url for source in sources]
 
 
@@ -141,8 +136,7 @@ def _copy(root: Path, site: Path, sources: list[Source]) -> None:
             shutil.copytree(source.path.parent, folder, ignore=shutil.ignore_patterns(*DROPPED))
             shutil.copy(source.shown, folder)
         for name, content in source.page.pictures.items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes(content)
+            ours.write(folder / name, content, site)
 
 
 def _page(pandoc: str, root: Path, site: Path, source: Source, sources: list[Source], config: dict) -> list[str]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import IO
 
+from lib.publish import ours
 from lib.publish.options import Options, UsageError
 
 WORKER = Path(__file__).with_name("worker.py")
@@ -79,10 +80,13 @@ class Worker:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the project's lock, which the system frees whatever happens; raises UsageError when another run has it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a+") as file:
+def locked(root: Path) -> Iterator[Path]:
+    """Hold the lock of the project's `_build`, which is returned; the system frees it whatever happens.
+
+    Raises UsageError when another run has it.
+    """
+    folder = ours.claim(root / "_build", ours.BUILD, root)
+    with ours.inside(folder / ".lock", folder).open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -92,7 +96,7 @@ def locked(folder: Path) -> Iterator[None]:
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
-        yield
+        yield folder
 
 
 @contextmanager

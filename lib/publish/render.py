@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib.publish import address, notebook, results
+from lib.publish import address, notebook, ours, results
 
 COPIED = ("_quarto.yml", address.LOCAL, address.FEED, "references.bib")
 
@@ -36,48 +36,49 @@ def find_quarto() -> str | None:
 
 
 def render(root: Path, out: Path, posts: Path | None = None, engine: str = "auto") -> Report:
-    """Render into `out`; `posts` is a folder of executed copies to show in place of the committed outputs.
+    """Render a site into the place of `out`; `posts` holds executed copies to show in place of the committed outputs.
 
-    Raises `preview.RenderError` when a page fails, and ValueError for an engine that is not there.
+    Raises `preview.RenderError` when a page fails, which leaves `out` as it was, ValueError for an engine that is not
+    there, and `ours.NotOursError` where `out` holds something else than a site of ours.
     """
     if engine not in ("auto", "quarto", "preview"):
         raise ValueError(f"engine must be auto, quarto or preview, got {engine!r}")
     begun = time.monotonic()
-    address.write(root)
+    ours.check(out, ours.SITE, root)
     quarto = find_quarto() if engine != "preview" else None
     if engine == "quarto" and not quarto:
         raise ValueError("Quarto is not found: install it from quarto.org, set QUARTO_PATH, or use --engine preview")
-    if quarto:
-        _with_quarto(quarto, root, out, posts)
-        name, pages = "Quarto", len([*root.glob("*.qmd"), *notebook.find(root)])
-    else:
-        from lib.publish import preview
+    address.write(root)
+    with ours.replaced(out, ours.SITE, root) as site:
+        if quarto:
+            _with_quarto(quarto, root, site, posts)
+            name, pages = "Quarto", len([*root.glob("*.qmd"), *notebook.find(root)])
+        else:
+            from lib.publish import preview
 
-        name, pages = "the preview renderer (Quarto is not used)", len(preview.render(root, out, posts))
+            name, pages = "the preview renderer (Quarto is not used)", len(preview.render(root, site, posts))
     return Report(name, pages, out, time.monotonic() - begun)
 
 
-def _with_quarto(quarto: str, root: Path, out: Path, posts: Path | None) -> None:
+def _with_quarto(quarto: str, root: Path, site: Path, posts: Path | None) -> None:
     from lib.publish.preview import RenderError
 
     project = _copy(root, posts) if posts else root
-    command = [quarto, "render", str(project), "--output-dir", os.path.relpath(out, project)]
+    command = [quarto, "render", str(project), "--output-dir", os.path.relpath(site, project)]
     if subprocess.run(command, cwd=project).returncode:
         raise RenderError("Quarto failed; what it said is above")
 
 
 def _copy(root: Path, posts: Path) -> Path:
     """Make a copy of the project under `_build/` that holds the executed notebooks, and return its folder."""
-    project = root / "_build" / "site"
-    shutil.rmtree(project, ignore_errors=True)
-    project.mkdir(parents=True)
-    for name in [*COPIED, *(path.name for path in root.glob("*.qmd"))]:
-        if (root / name).exists():
-            shutil.copy(root / name, project)
     ignored = shutil.ignore_patterns("__pycache__", ".*")
-    for name in ("assets", "lib", "bench", "posts"):
-        if (root / name).exists():
-            shutil.copytree(root / name, project / name, ignore=ignored)
-    for path in notebook.find(root):
-        shutil.copy(results.pick(path, posts), project / path.relative_to(root))
-    return project
+    with ours.replaced(root / "_build" / "site", ours.COPY, root) as project:
+        for name in [*COPIED, *(path.name for path in root.glob("*.qmd"))]:
+            if (root / name).exists():
+                shutil.copy(root / name, project)
+        for name in ("assets", "lib", "bench", "posts"):
+            if (root / name).exists():
+                shutil.copytree(root / name, project / name, ignore=ignored)
+        for path in notebook.find(root):
+            shutil.copy(results.pick(path, posts), project / path.relative_to(root))
+    return root / "_build" / "site"

@@ -9,8 +9,10 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from lib.publish import notebook
+from lib.publish import notebook, ours
 
+RECORDS, FRONT = "results/records.md", "results/front.md"
+MARK = "<!-- Derived from posts and benchmarks before each render; not committed. -->\n\n"
 RECORD = "application/vnd.lib.record+json"
 COMPARE = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt, "=": operator.eq}
 COLUMNS = {"What": 34, "Value": 12, "Spread": 14, "Against": 26, "Target": 14}  # and their widths
@@ -23,11 +25,10 @@ def write(root: Path, posts: Path | None = None) -> Path:
     `posts` is a folder of executed copies, shown in place of the committed notebooks of the same name.
     """
     notebooks = {path.parent.name: notebook.read(pick(path, posts)) for path in notebook.find(root)}
-    path = root / "results" / "records.md"
-    notebook.write_whole(path, _page(root, notebooks).encode())
     front = next((text for name, nb in notebooks.items() if (text := _front(name, nb))), "")
-    notebook.write_whole(path.with_name("front.md"), front.encode())
-    return path
+    ours.put(root / FRONT, MARK, front, root)
+    ours.put(root / RECORDS, MARK, _page(root, notebooks), root)
+    return root / RECORDS
 
 
 def pick(path: Path, posts: Path | None) -> Path:

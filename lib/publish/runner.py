@@ -6,7 +6,6 @@ import datetime
 import errno
 import json
 import re
-import shutil
 import sys
 import time
 from contextlib import suppress
@@ -14,7 +13,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TextIO
 
-from lib.publish import notebook, provenance
+from lib.publish import notebook, ours, provenance
 from lib.publish.environment import environment, hub_is_reachable, idle_cores, spinning, threads
 from lib.publish.options import Options, select
 from lib.publish.outcome import Result
@@ -30,8 +29,9 @@ def run(options: Options, stream: TextIO | None = None) -> list[Result]:
     Raises UsageError for what makes no sense, and Interrupted after SIGINT, SIGTERM or SIGHUP, with all processes gone.
     """
     options.check()
-    with locked(options.root / "_build"), signals() as events:
-        results = _Run(options, stream or sys.stdout, events).all()
+    paths = select(options.root, options.only)
+    with locked(options.root) as build, signals() as events:
+        results = _Run(options, build, stream or sys.stdout, events).all(paths)
         while not events.empty():
             worker, event = events.get()
             if worker is None:  # it came while the last post was being written
@@ -40,15 +40,17 @@ def run(options: Options, stream: TextIO | None = None) -> list[Result]:
 
 
 class _Run:
-    def __init__(self, options: Options, stream: TextIO, events: SimpleQueue) -> None:
+    def __init__(self, options: Options, build: Path, stream: TextIO, events: SimpleQueue) -> None:
         self.options, self.stream, self.events = options, stream, events
+        in_place = options.out is None
+        self.place = options.root / "posts" if in_place else ours.claim(options.out, ours.POSTS, options.root)
         self.project = provenance.Project(options.root)
         self.results: list[Result] = []
-        self.history = _History(options.root / "_build" / "history.json")
+        self.history = _History(build)
         self.workers: list[Worker] = []
 
-    def all(self) -> list[Result]:
-        waiting = self._prepare(select(self.options.root, self.options.only))
+    def all(self, paths: list[Path]) -> list[Result]:
+        waiting = self._prepare(paths)
         if not waiting:
             return self.results
         budget, jobs = self.options.budget, self.options.jobs
@@ -83,11 +85,11 @@ class _Run:
     def _prepare(self, paths: list[Path]) -> list[tuple[Path, dict]]:
         ready = []
         for path in paths:
-            notebook.sweep(path.parent)
             try:
                 nb = notebook.read(path)
                 notebook.check(nb)
-            except notebook.NotebookError as error:
+                ours.sweep(ours.inside(self._target(path), self.place).parent)
+            except (notebook.NotebookError, ours.NotOursError) as error:
                 self._note(Result(path.parent.name, "failed", error=f"{path.relative_to(self.options.root)}: {error}"))
                 continue
             if self.options.stale and self.project.state(nb, path).name == "fresh":
@@ -118,12 +120,12 @@ class _Run:
         if self.project.state(fresh, path).name != "fresh":
             return False
         if fresh != old:  # the prose has changed: the outputs stay
-            notebook.write(copy, fresh)
-        _copy_beside(path, copy)
+            ours.write(copy, notebook.encoded(fresh), self.place)
+        self._copy_beside(path, copy)
         return True
 
     def _target(self, path: Path) -> Path:
-        return path if self.options.out is None else self.options.out / path.parent.name / path.name
+        return self.place / path.parent.name / path.name
 
     def _next_event(self) -> None:
         try:
@@ -150,7 +152,7 @@ class _Run:
         if result.status == "failed":
             result.traceback = "\n".join(filter(None, [result.traceback, worker.log_tail(50)]))
             if self.options.out is not None:  # what an older run left is not what this code does
-                self._target(worker.path).unlink(missing_ok=True)
+                ours.discard(self._target(worker.path), self.place)
         worker.log.close()
         self.results.append(result)
         self.progress.end(worker.post, result.verdict())
@@ -171,7 +173,7 @@ class _Run:
             return result
         try:
             self._keep(worker, event["outputs"], result)
-        except notebook.NotebookError as error:
+        except (notebook.NotebookError, ours.NotOursError) as error:
             result.error = str(error)
         except OSError as error:
             target = self._target(worker.path)
@@ -206,19 +208,24 @@ class _Run:
         today = datetime.date.today().isoformat()
         nb["metadata"]["provenance"] = provenance.provenance(self.project, nb, self.options.budget, today)
         target = self._target(worker.path)
-        notebook.write(target, nb)
-        _copy_beside(worker.path, target)
+        ours.write(target, notebook.encoded(nb), self.place)
+        self._copy_beside(worker.path, target)
         result.status, result.claims = "ok", notebook.claims(nb)
         self.history.note(worker.post, self.options.budget, result.seconds)
+
+    def _copy_beside(self, path: Path, copy: Path) -> None:
+        for file in path.parent.iterdir() if copy != path else ():
+            if file.is_file() and file.name != path.name and not file.name.startswith("."):
+                ours.write(copy.with_name(file.name), file.read_bytes(), self.place)
 
 
 class _History:
     """Seconds that posts took, by budget; a convenience that may be lost."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         try:
-            self.entries = json.loads(path.read_text())
+            self.entries = json.loads((folder / "history.json").read_text())
         except (OSError, ValueError):
             self.entries = {}
 
@@ -229,14 +236,8 @@ class _History:
 
     def note(self, post: str, budget: str, seconds: float) -> None:
         self.entries.setdefault(post, {})[budget] = round(seconds, 1)
-        with suppress(OSError):
-            notebook.write_whole(self.path, json.dumps(self.entries, indent=1).encode())
-
-
-def _copy_beside(path: Path, copy: Path) -> None:
-    for file in path.parent.iterdir() if copy != path else ():
-        if file.is_file() and file.name != path.name and not file.name.startswith("."):
-            shutil.copy2(file, copy.parent / file.name)
+        with suppress(OSError, ours.NotOursError):
+            ours.write(self.folder / "history.json", json.dumps(self.entries, indent=1).encode(), self.folder)
 
 
 def _remedy(error: OSError) -> str:

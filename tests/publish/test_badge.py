@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lib.publish import badge, derived
+from lib.publish import badge
 
 
 def post(path: Path, **said: str) -> None:
@@ -68,18 +68,3 @@ def test_a_broken_post_costs_no_other_its_badge(tmp_path: Path, make_post: Calla
     post(second, device="cpu")
     badge.write(tmp_path)
     assert second.with_name("_metadata.yml").exists()
-
-
-def test_what_is_derived_is_replaced_only_where_it_changed(tmp_path: Path) -> None:
-    path = tmp_path / "made"
-    assert derived.put(path, "# mark\n", "one")
-    before = path.stat().st_mtime_ns
-    assert derived.put(path, "# mark\n", "one")
-    assert path.stat().st_mtime_ns == before
-    assert derived.put(path, "# mark\n", "two")
-    assert path.read_text() == "# mark\ntwo"
-    derived.remove(path, "# another mark\n")
-    assert path.exists()
-    derived.remove(path, "# mark\n")
-    derived.remove(path, "# mark\n")
-    assert not path.exists()

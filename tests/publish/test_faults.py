@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.publish import notebook, runner
+from lib.publish import notebook, ours, runner
 from lib.publish.options import Options, UsageError
 from lib.publish.outcome import summary
 
@@ -50,7 +50,9 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60) -> bool:
 
 def snapshot(root: Path) -> dict[str, bytes]:
     """Return every file under posts/, hidden ones included."""
-    files = (path for path in (root / "posts").rglob("*") if path.is_file() and path.suffix in (".ipynb", ".tmp"))
+    files = (
+        path for path in (root / "posts").rglob("*") if path.is_file() and path.suffix in (".ipynb", ".publish-tmp")
+    )
     return {path.relative_to(root / "posts").as_posix(): path.read_bytes() for path in files}
 
 
@@ -291,14 +293,15 @@ os.{call} = struck
 )
 def test_a_runner_struck_while_writing(tmp_path: Path, make_post: Callable[..., Path], number: int, call: str) -> None:
     path = make_post(tmp_path, "01-one", "print(1)")
+    ours.claim(tmp_path / "_build", ours.BUILD, tmp_path)  # else its marker is the first to be written
     before = path.read_bytes()
     run = command(tmp_path, "run", "--in-place", "--budget", "cpu", before=KILL_AT.format(call=call, number=number))
     run.communicate(timeout=120)
     if number == signal.SIGKILL:
         assert run.returncode == -signal.SIGKILL
         assert path.read_bytes() == before
-        assert list(path.parent.glob(".*.tmp"))
-        notebook.sweep(path.parent)  # as the next run does
+        assert list(path.parent.glob(".*.publish-tmp"))
+        ours.sweep(path.parent)  # as the next run does
     else:  # writing is not cut: the notebook is wholly replaced, then the run stops
         assert run.returncode == 128 + number
         assert json.loads(path.read_text())["metadata"]["provenance"]["budget"] == "cpu"
@@ -310,6 +313,7 @@ def test_a_full_disk_and_a_read_only_folder(
 ) -> None:
     for name in ("01-one", "02-two", "03-three"):
         make_post(tmp_path, name, "print(1)")
+    ours.claim(tmp_path / "_build", ours.BUILD, tmp_path)  # else its marker is the first to be written
     before = snapshot(tmp_path)
     faults = {0: (errno.ENOSPC, "free some space"), 1: (errno.EROFS, "make the folder writable")}
     original, seen = os.fsync, []
@@ -345,9 +349,9 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
     def fail(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(notebook.tempfile if step == "mkstemp" else notebook.os, step, fail)
+    monkeypatch.setattr(ours.tempfile if step == "mkstemp" else ours.os, step, fail)
     with pytest.raises(OSError, match=os.strerror(number)):
-        notebook.write_whole(path, b"new")
+        ours.write(path, b"new", tmp_path)
     monkeypatch.undo()
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("index.ipynb", b"old")]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.publish import install
+from lib.publish import install, ours
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -98,8 +98,8 @@ def test_remedies(printed: str, said: str) -> None:
 def test_a_failing_step_ends_in_a_sentence_and_no_stamp(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     (tmp_path / "requirements.txt").write_text("no-such-package-of-ours==0\n")
     (tmp_path / "pyproject.toml").write_text("not toml [")
-    python = tmp_path / ".venv" / "bin" / "python"
-    python.parent.mkdir(parents=True)
+    python = ours.claim(tmp_path / ".venv", ours.ENVIRONMENT, tmp_path) / "bin" / "python"
+    python.parent.mkdir()
     python.write_text(f'#!/bin/sh\necho "ERROR: NameResolutionError" >&2\nexec {sys.executable} -c "exit(1)"\n')
     python.chmod(0o755)
     assert install.main(["--root", str(tmp_path), "--venv", str(tmp_path / ".venv")]) == 1

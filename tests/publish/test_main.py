@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.publish import notebook, prerender
+from lib.publish import notebook, ours, prerender
 from lib.publish.__main__ import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -80,8 +80,8 @@ def test_a_build_folder_that_cannot_be_made(
 ) -> None:
     make_post(tmp_path, "01-one")
     (tmp_path / "_build").write_text("in the way")
-    assert main(["--root", str(tmp_path), "run", "--budget", "smoke"]) == 1
-    assert "_build: File exists" in capsys.readouterr().err
+    assert main(["--root", str(tmp_path), "run", "--budget", "smoke"]) == 2
+    assert "_build is a file where a folder is expected" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -109,6 +109,8 @@ def test_build_runs_all_renders_what_ran_and_does_it_once(
 ) -> None:
     make_post(tmp_path, "01-one", "print(1)")
     make_post(tmp_path, "02-two", "1 / 0")
+    ours.claim(tmp_path / "_build" / "posts", ours.POSTS, tmp_path)
+    ours.mark(tmp_path / "_build", ours.BUILD)
     gone = make_post(tmp_path / "_build", "00-gone")
     assert main(["--root", str(tmp_path), "build", "--budget", "smoke", "--jobs", "2", "--engine", "preview"]) == 1
     out = capsys.readouterr().out
@@ -121,7 +123,7 @@ def test_build_runs_all_renders_what_ran_and_does_it_once(
     assert [path.parent.name for path in posts.glob("*/index.ipynb")] == ["01-one"]
 
     make_post(tmp_path, "02-two", "print(2)")
-    monkeypatch.setattr("lib.publish.notebook.write_whole", pytest.fail)  # nothing is written a second time
+    monkeypatch.setattr("lib.publish.ours.write", pytest.fail)  # nothing is written a second time
     monkeypatch.setattr("subprocess.Popen", pytest.fail)
     (tmp_path / "posts/02-two/index.ipynb").unlink()
     assert main(["--root", str(tmp_path), "build", "--budget", "smoke"]) == 0
@@ -164,7 +166,7 @@ def test_pre_render_never_fails(
 def test_pre_render_runs_as_a_plain_script(tmp_path: Path) -> None:
     copy = tmp_path / "lib" / "publish"
     copy.mkdir(parents=True)
-    modules = ("prerender", "address", "badge", "derived", "listing", "notebook", "provenance")
+    modules = ("prerender", "address", "badge", "listing", "notebook", "ours", "provenance")
     for name in ("../__init__.py", "__init__.py", *(f"{module}.py" for module in modules)):
         (copy / name).write_text((ROOT / "lib" / "publish" / name).read_text())
     (tmp_path / "_quarto.yml").write_text("project:\n  type: website\n")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.publish import cells, preview, render
+from lib.publish import cells, ours, preview, render
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,7 @@ def test_other_pages(demo_site: Path) -> None:
 def failing(demo, root: Path, *added: dict) -> list[str]:
     demo.make(root, *(added or demo.CELLS))
     with pytest.raises(preview.RenderError) as caught:
-        preview.render(root, root / "_site")
+        render.render(root, root / "_site", engine="preview")
     assert not (root / "_site").exists()
     return str(caught.value).splitlines()
 
@@ -185,11 +185,12 @@ def test_front_matter_is_checked(demo, tmp_path: Path) -> None:
 
 def test_a_failed_render_leaves_the_site_as_it_was(demo, tmp_path: Path) -> None:
     demo.make(tmp_path, demo.prose("@fig-none"), demo.code("1", "1"))
-    (tmp_path / "_site").mkdir()
-    (tmp_path / "_site" / "kept").write_text("old")
+    site = ours.claim(tmp_path / "_site", ours.SITE, tmp_path)
+    (site / "kept").write_text("old")
     with pytest.raises(preview.RenderError):
-        preview.render(tmp_path, tmp_path / "_site")
-    assert [path.name for path in (tmp_path / "_site").iterdir()] == ["kept"]
+        render.render(tmp_path, site, engine="preview")
+    assert {path.name for path in site.iterdir()} == {ours.MARKER, "kept"}
+    assert not list(tmp_path.glob("._site*"))
 
 
 def test_executed_copies_are_shown(demo, tmp_path: Path) -> None:
@@ -250,14 +251,19 @@ def test_quarto_is_used_where_it_is(demo, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("QUARTO_PATH", str(quarto(tmp_path)))
     report = render.render(root, root / "_site")
     assert report.engine == "Quarto"
-    assert (tmp_path / "called").read_text().split() == ["render", str(root), "--output-dir", "_site", str(root)]
+    called = (tmp_path / "called").read_text().split()
+    assert (*called[:3], *called[4:]) == ("render", str(root), "--output-dir", str(root))
+    assert re.fullmatch(r"\._site-\w{8}/new", called[3])  # put into the place of _site when it is whole
+    assert [path.name for path in (root / "_site").iterdir()] == [ours.MARKER]
 
     copy = root / "_build/posts/01-first/index.ipynb"
     copy.parent.mkdir(parents=True)
     copy.write_text(json.dumps(demo.post("First things", 1, demo.code("new()", "a new answer"))))
     render.render(root, root / "_site", root / "_build/posts")
     project = root / "_build/site"
-    assert (tmp_path / "called").read_text().split()[1:4] == [str(project), "--output-dir", "../../_site"]
+    called = (tmp_path / "called").read_text().split()
+    assert called[1:3] == [str(project), "--output-dir"]
+    assert re.fullmatch(r"\.\./\.\./\._site-\w{8}/new", called[3])
     assert "a new answer" in (project / "posts/01-first/index.ipynb").read_text()
     assert (project / "posts/02-second/thumbnail.png").exists()
 

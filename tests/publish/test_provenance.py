@@ -117,7 +117,7 @@ def project(tmp_path: Path, make_post: Callable[..., Path]) -> Path:
     stream = [{"output_type": "stream", "name": "stdout", "text": "1\n"}]
     nb = notebook.fill(nb, [stream if "print" in notebook.source(cell) else [] for cell in notebook.code(nb)])
     nb["metadata"]["provenance"] = provenance(Project(tmp_path), nb, "cpu", "2026-01-02")
-    notebook.write(path, nb)
+    path.write_bytes(notebook.encoded(nb))
     return tmp_path
 
 

@@ -65,13 +65,13 @@ def test_claims_are_counted_and_stand_with_the_records_of_their_machine(demo, tm
 def test_without_claims_nothing_is_said_of_them(root: Path) -> None:
     text = results.write(root).read_text()
     assert "claim" not in text.lower()
-    assert text.startswith("::::: {.records}\n## [First things]")
+    assert text.startswith(results.MARK + "::::: {.records}\n## [First things]")
 
 
 def test_without_records(root: Path) -> None:
     (root / "posts/01-first/index.ipynb").write_text((root / "posts/02-second/index.ipynb").read_text())
     assert "Nothing has been recorded yet" in results.write(root).read_text()
-    assert (root / "results/front.md").read_text() == ""
+    assert (root / "results/front.md").read_text() == results.MARK
 
 
 def test_executed_copies_count(root: Path, demo, tmp_path: Path) -> None:
