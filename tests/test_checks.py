@@ -2,7 +2,7 @@
 
 import pytest
 
-from lib.names import known
+from lib.checks import known
 
 
 @pytest.mark.parametrize("name", ["flat", "gaussian"])

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from IPython import display
-from matplotlib.figure import Figure
 from PIL import Image, ImageOps
 from torch import Tensor
 
@@ -53,18 +50,6 @@ def array(picture: Tensor) -> np.ndarray:
     """Return a picture [3, h, w] or [1, 3, h, w] in [0, 1] as 8 bits for a file or a figure: [h, w, 3]."""
     values = torch.from_numpy(np.ascontiguousarray(_channels_last(picture.detach().cpu().float())))
     return values.clamp(0, 1).mul(255).round().byte().numpy()
-
-
-def jpeg(figure: Figure, *, quality: int = 80, dpi: float = 110) -> display.Image:
-    """Draw a figure of photographs as a JPEG, for a cell to show: a PNG would be several times as large.
-
-    It is cropped to what is on it; `quality` is 1 to 95.
-    """
-    packed = io.BytesIO()
-    figure.savefig(
-        packed, format="jpeg", dpi=dpi, bbox_inches="tight", pil_kwargs={"quality": quality, "optimize": True}
-    )
-    return display.Image(packed.getvalue(), format="jpeg")
 
 
 def _pixels(image: Image.Image) -> np.ndarray:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
 
-if TYPE_CHECKING:
-    from lib.data.dataset import Dataset
+from lib.data.dataset import Dataset, Split
 
 Transform = Callable[[Tensor], Tensor]
 
@@ -111,7 +110,7 @@ def in_memory(
         raise ValueError(f"transform must be 'normalise', None or a function, got {transform!r}")
     scale = Normalise.fitted(dataset.train.images) if transform == "normalise" else _then(as_float, transform)
 
-    def loader(split: Any, size: int, shuffle: bool) -> FastLoader:
+    def loader(split: Split, size: int, shuffle: bool) -> FastLoader:
         images = split.images[:, None]
         return FastLoader(
             images, split.labels, batch_size=size, shuffle=shuffle, seed=seed, device=device, transform=scale

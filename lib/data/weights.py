@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from lib import data
+from lib.data import files
 
 
 def ship(
@@ -21,7 +21,7 @@ def ship(
     made: Mapping[str, Any],
     *,
     dtype: torch.dtype = torch.float16,
-    manifest: Path = data.MANIFEST,
+    manifest: Path = files.MANIFEST,
 ) -> Path:
     """Write a model's weights and buffers to `name` beside the manifest, floats as `dtype`, and list it there.
 
@@ -31,18 +31,18 @@ def ship(
         key: value.detach().to("cpu", dtype if value.is_floating_point() else value.dtype).contiguous()
         for key, value in model.state_dict().items()
     }
-    data.ship({name: (save(state), {**made, **data.OURS})}, manifest=manifest)
+    files.ship({name: (save(state), {**made, **files.OURS})}, manifest=manifest)
     return manifest.parent / name
 
 
-def restore(name: str, model: nn.Module, command: str, *, manifest: Path = data.MANIFEST) -> dict[str, Any]:
+def restore(name: str, model: nn.Module, command: str, *, manifest: Path = files.MANIFEST) -> dict[str, Any]:
     """Give a model the weights of a listed file, once its sha256 is checked; return the file's entry.
 
     Raises ValueError for a file that is not listed, missing, broken, or of another model; it names the file and the
     `command` that makes it.
     """
     try:
-        state = load(data.shipped(name, manifest).read_bytes())
+        state = load(files.shipped(name, manifest).read_bytes())
         _fits(state, model)
     except (ValueError, SafetensorError) as error:
         raise ValueError(f"no weights from {name}: {error}\nTo make them: {command}") from error

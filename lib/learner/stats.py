@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from lib.hooks import ActivationStatistics, Statistics
 from lib.learner.events import Callback
+from lib.nn.hooks import ActivationStatistics, Statistics
 
 if TYPE_CHECKING:
     from lib.learner.learner import Learner

@@ -24,7 +24,7 @@ def training_modes(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def untouched(model: nn.Module, loader: Iterable = (), weights: bool = False) -> Iterator[None]:
+def preserve_state(model: nn.Module, loader: Iterable = (), weights: bool = False) -> Iterator[None]:
     """Put back the model's buffers and modes, all random states and the loader's.
 
     With `weights` the weights and their gradients, too.

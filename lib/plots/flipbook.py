@@ -1,74 +1,19 @@
-"""Figures as small PNGs, and many of them as a flip-book that the reader can play, step through or just look at."""
+"""Figures that move: a flip-book that the reader can play, step through or just look at; an animation for a file."""
 
 from __future__ import annotations
 
 import base64
 import html
-import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 from IPython.display import Markdown, display
+from matplotlib.animation import FuncAnimation
 from matplotlib.figure import Figure
-from matplotlib.transforms import Bbox
-from PIL import Image
 from scipy.ndimage import maximum_filter
 
-
-def png(figure: Figure, *, colors: int = 128, dpi: float = 144) -> bytes:
-    """Draw a figure, cropped to what is on it, as a PNG with at most so many colours (2 to 256)."""
-    return _encode(_pixels(figure, dpi, "tight"), colors)
-
-
-def _pixels(figure: Figure, dpi: float, box: str | Bbox) -> np.ndarray:
-    """Draw a figure: uint8 [h, w, 3]."""
-    full = io.BytesIO()
-    figure.savefig(full, format="png", dpi=dpi, bbox_inches=box)
-    return np.asarray(Image.open(full).convert("RGB"))
-
-
-def _encode(pixels: np.ndarray, colors: int, changed: np.ndarray | None = None) -> bytes:
-    """Pack pixels [h, w, 3] into a PNG of so many colours; where `changed` [h, w] is false it is transparent."""
-    if not 2 <= colors <= 256:
-        raise ValueError(f"colors must be from 2 to 256, got {colors}")
-    if changed is None:
-        changed = np.ones(pixels.shape[:2], bool)
-    options = {} if changed.all() else {"transparency": 0}
-    palette, nearest = _quantise(pixels[changed], colors - len(options))
-    index = np.zeros(changed.shape, np.uint8)
-    index[changed] = nearest + len(options)
-    picture = Image.fromarray(index, "P")
-    picture.putpalette(b"\0\0\0" * len(options) + palette.tobytes())
-    packed = io.BytesIO()
-    picture.save(packed, format="png", optimize=True, **options)
-    return packed.getvalue()
-
-
-def _changed(pixels: np.ndarray, base: np.ndarray, margin: int = 3) -> np.ndarray:
-    """Say where pixels [h, w, 3] differ from the base, and near it: a browser that shrinks both blends pixels."""
-    return maximum_filter((pixels != base).any(-1), 2 * margin + 1)
-
-
-def _quantise(pixels: np.ndarray, colors: int) -> tuple[np.ndarray, np.ndarray]:
-    """Choose a palette [at most colors, 3] for pixels [n, 3], and for each pixel the nearest of it [n].
-
-    The commonest colours are kept exactly, so that paper stays paper and a thin line its hue; the rest are spread.
-    """
-    codes = pixels.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
-    unique, index, counts = np.unique(codes, return_inverse=True, return_counts=True)
-    values = np.stack([unique >> 16, unique >> 8 & 255, unique & 255], axis=1).astype(np.uint8)
-    if len(values) <= colors:
-        return values, index
-    common = values[np.argsort(-counts, kind="stable")[: (colors + 1) // 2]]
-    if len(common) < colors:
-        rest = Image.fromarray(pixels[None]).quantize(
-            colors - len(common), Image.Quantize.MAXCOVERAGE, kmeans=2, dither=Image.Dither.NONE
-        )
-        common = np.concatenate([common, np.reshape(rest.getpalette(), (-1, 3))[: colors - len(common)]])
-    palette = common.astype(np.float32)
-    nearest = ((palette**2).sum(1) - 2 * values.astype(np.float32) @ palette.T).argmin(1)
-    return common.astype(np.uint8), nearest[index]
+from lib.plots.encode import encode, pixels
 
 
 def flipbook(
@@ -90,7 +35,7 @@ def flipbook(
     paper and a browser without scripts show; the others hold only what differs from it. `interval` is in ms. The
     figures are closed. Raises ValueError when there is no frame, frames differ in size, or alt or labels do not match.
     """
-    drawn = [_pixels(figure, dpi, figure.bbox_inches.padded(0.08)) for figure in _figures(frames, count, size)]
+    drawn = [pixels(figure, dpi, figure.bbox_inches.padded(0.08)) for figure in _figures(frames, count, size)]
     labels, alts = _words(len(drawn), alt, labels)
     if not -len(drawn) <= still < len(drawn) or interval <= 0:
         raise ValueError(f"still must be one of {len(drawn)} frames and interval positive, got {still} and {interval}")
@@ -99,7 +44,7 @@ def flipbook(
         raise ValueError(f"frames must be of one size, got {sorted(sizes)} pixels")
     base = drawn[still]
     # The base shows through in every frame, so its colours are nearly exact.
-    pictures = [_encode(p, 256) if p is base else _encode(p, colors, _changed(p, base)) for p in drawn]
+    pictures = [encode(p, 256) if p is base else encode(p, colors, _changed(p, base)) for p in drawn]
     display(Markdown(_markup(pictures, sizes.pop(), alts, labels, interval, still % len(drawn))))
 
 
@@ -115,6 +60,11 @@ def _figures(
         figure = Figure(figsize=size, layout="constrained")
         frames(figure, i)
         yield figure
+
+
+def _changed(pixels: np.ndarray, base: np.ndarray, margin: int = 3) -> np.ndarray:
+    """Say where pixels [h, w, 3] differ from the base, and near it: a browser that shrinks both blends pixels."""
+    return maximum_filter((pixels != base).any(-1), 2 * margin + 1)
 
 
 def _words(n: int, alt: str | Sequence[str], labels: Sequence[str] | None) -> tuple[list[str], list[str]]:
@@ -149,3 +99,26 @@ def _markup(
 
 def _attribute(text: str) -> str:
     return html.escape(" ".join(text.split()))
+
+
+def animate(
+    draw: Callable[[Figure, int], object],
+    frames: int,
+    *,
+    interval: int = 400,
+    size: tuple[float, float] = (6.5, 3.6),
+) -> FuncAnimation:
+    """Make an animation of `frames` pictures, `interval` ms each: `draw(figure, i)` draws picture i on an empty figure.
+
+    For a notebook (`.to_jshtml()`) or a file (`.save("x.gif", writer="pillow")`); a post shows a `flipbook`.
+    """
+    if frames < 1 or interval <= 0:
+        raise ValueError(f"frames must be at least 1 and interval positive, got frames={frames}, interval={interval}")
+    figure = Figure(figsize=size, layout="constrained")
+
+    def step(i: int) -> list:
+        figure.clear()
+        draw(figure, i)
+        return []
+
+    return FuncAnimation(figure, step, frames=frames, interval=interval, blit=False)

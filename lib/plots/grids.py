@@ -1,4 +1,4 @@
-"""Pictures of one family: grids, heat maps, histograms, animations and flip-books on a sheet of paper."""
+"""Grids of images, matrices as heat maps, and histograms."""
 
 from __future__ import annotations
 
@@ -7,76 +7,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
-from cycler import cycler
-from IPython import get_ipython
-from matplotlib.animation import FuncAnimation
 from matplotlib.axes import Axes
-from matplotlib.colors import Colormap, LinearSegmentedColormap
+from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 
-from lib.flipbook import flipbook, png
-
-__all__ = ["animate", "flipbook", "heatmap", "histogram", "image_grid", "png", "use_style"]
-
-PAPER, INK, FAINT = "#fcfcfa", "#22262b", "#d9dad4"
-# Told apart with any colour vision (tested), and darker than paper by 3 to 1 or more.
-BLUE, ORANGE, GREEN, PURPLE, WINE, GREY = "#1f64a8", "#cf540b", "#179f6d", "#521b54", "#86201f", "#868d98"
-PALETTE = (BLUE, ORANGE, GREEN, PURPLE, WINE, GREY)
-SEQUENTIAL = LinearSegmentedColormap.from_list(
-    "lib_sequential", ["#fafaf5", "#bcd5e6", "#5f9dca", "#1f64a8", "#0c2f57"]
-)
-DIVERGING = LinearSegmentedColormap.from_list(
-    "lib_diverging", ["#0c3c70", "#3f86bf", "#b4d2e5", "#fafaf5", "#f3c6a5", "#d9772f", "#7f2d05"]
-)
-
-
-def use_style() -> None:
-    """Set the site's look: paper and ink, thin lines, a palette for every eye; in IPython, small PNGs as well."""
-    shell = get_ipython()
-    if shell is not None:
-        plt.switch_backend(
-            plt.get_backend()
-        )  # loads the inline backend, which sets a formatter of its own, before ours
-        shell.display_formatter.formatters["image/png"].for_type(Figure, png)
-    mpl.rcParams.update(_style())
-
-
-def _style() -> dict[str, Any]:
-    return {
-        "figure.figsize": (6.5, 3.6),
-        "figure.dpi": 120,
-        "savefig.dpi": 144,
-        "figure.constrained_layout.use": True,
-        "figure.facecolor": PAPER,
-        "savefig.facecolor": PAPER,
-        "axes.facecolor": PAPER,
-        "axes.edgecolor": INK,
-        "axes.labelcolor": INK,
-        "axes.linewidth": 0.7,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.titlelocation": "left",
-        "axes.titlesize": "medium",
-        "axes.titleweight": "bold",
-        "axes.prop_cycle": cycler(color=PALETTE),
-        "axes.axisbelow": True,
-        "text.color": INK,
-        "xtick.color": INK,
-        "ytick.color": INK,
-        "xtick.major.width": 0.7,
-        "ytick.major.width": 0.7,
-        "grid.color": FAINT,
-        "grid.linewidth": 0.6,
-        "font.size": 11,
-        "legend.frameon": False,
-        "legend.fontsize": "small",
-        "lines.linewidth": 1.8,
-        "patch.linewidth": 0.7,
-        "image.interpolation": "nearest",
-    }
+from lib.plots.style import DIVERGING, INK, PALETTE, PAPER, SEQUENTIAL
 
 
 def _array(values: Any, what: str) -> np.ndarray:
@@ -194,7 +132,7 @@ def heatmap(
         _write_values(ax, array, mesh.to_rgba(array), fmt or _format(array))
     for row, column in highlight:
         ax.add_patch(
-            plt.Rectangle(
+            Rectangle(
                 (column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=INK, linewidth=2.4, zorder=3, clip_on=False
             )
         )
@@ -271,26 +209,3 @@ def histogram(
     if any(names):
         ax.legend()
     return figure
-
-
-def animate(
-    draw: Callable[[Figure, int], object],
-    frames: int,
-    *,
-    interval: int = 400,
-    size: tuple[float, float] = (6.5, 3.6),
-) -> FuncAnimation:
-    """Make an animation of `frames` pictures, `interval` ms each: `draw(figure, i)` draws picture i on an empty figure.
-
-    For a notebook (`.to_jshtml()`) or a file (`.save("x.gif", writer="pillow")`); a post shows a `flipbook`.
-    """
-    if frames < 1 or interval <= 0:
-        raise ValueError(f"frames must be at least 1 and interval positive, got frames={frames}, interval={interval}")
-    figure = Figure(figsize=size, layout="constrained")
-
-    def step(i: int) -> list:
-        figure.clear()
-        draw(figure, i)
-        return []
-
-    return FuncAnimation(figure, step, frames=frames, interval=interval, blit=False)

@@ -13,7 +13,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from lib.scenes import BACKGROUNDS, COLOURS, SHAPES, SIZE, Scene, Scenes, Thing, draw, of
+from lib.scenes.draw import BACKGROUNDS, COLOURS, SHAPES, SIZE, Scene, Scenes, Thing, draw, of
 
 OFF = 0.14  # how far a channel may be from what is drawn, of 1
 COVERED = 0.5  # of the picture that things may cover

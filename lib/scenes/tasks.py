@@ -12,8 +12,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lib import reader
-from lib.scenes import BACKGROUNDS, COLOURS, SHAPES, Scene, caption, held_out, of, sample
+from lib.scenes.captions import caption
+from lib.scenes.draw import BACKGROUNDS, COLOURS, SHAPES, Scene, held_out, of, sample
+from lib.scenes.read import read
 
 KINDS = ("colour", "shape", "background")
 
@@ -87,7 +88,7 @@ def allowed(tasks: Sequence[Task]) -> Tensor:
 
 def shows(picture: Tensor, scene: Scene) -> bool:
     """Tell whether a picture [3, 64, 64] reads as this scene: background, and of each thing shape and colour."""
-    return agree(reader.read(picture), scene)
+    return agree(read(picture), scene)
 
 
 def agree(found: Scene | None, scene: Scene, *, moved: float | None = None) -> bool:

@@ -6,8 +6,8 @@ import torch
 from bench import stable_full as full
 from lib import scenes
 from lib.diffusion.parts import Parts
-from lib.edits import tasks
 from lib.measure import machine
+from lib.scenes.tasks import tasks
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # numpy 2 in diffusers
 

@@ -12,7 +12,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from lib import data
-from lib.loaders import (
+from lib.data.loaders import (
     DataLoaders,
     FastLoader,
     Normalise,

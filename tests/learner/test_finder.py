@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from lib.data.loaders import FastLoader
 from lib.learner import BatchTransform, Callback, DataLoaders, LrFind, Metrics, Recorder
-from lib.loaders import FastLoader
 from tests.learner.problem import SGD, AdamW, learner, loaders, net, same, weights
 
 

@@ -6,7 +6,7 @@ import torch
 from numpy.testing import assert_array_equal
 from torch import nn
 
-from lib.hooks import (
+from lib.nn.hooks import (
     ActivationStatistics,
     Hook,
     Hooks,

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, RandomSampler
 
-from lib.untouched import random_states, set_random_states, training_modes, untouched
+from lib.nn.state import preserve_state, random_states, set_random_states, training_modes
 from tests.learner.problem import loaders, net, normal, same, weights
 
 
@@ -22,7 +22,7 @@ class Buffers(nn.Module):
 def test_buffers_are_put_back_in_place_and_where_they_were_replaced():
     model, data = Buffers(), torch.ones(3)
     changed = model.changed
-    with untouched(model):
+    with preserve_state(model):
         model.changed.mul_(2)
         model.replaced = data
         model.filled = torch.ones(1)
@@ -42,7 +42,7 @@ def test_weights_and_gradients_are_put_back_where_asked():
     model[4].bias.grad = None
     parameters, before = list(model.parameters()), weights(model)
     gradients = [None if p.grad is None else p.grad.clone() for p in parameters]
-    with untouched(model, weights=True):
+    with preserve_state(model, weights=True):
         for p in parameters:
             p.data.add_(1)
             p.grad = torch.ones_like(p)
@@ -53,7 +53,7 @@ def test_weights_and_gradients_are_put_back_where_asked():
 
 def test_weights_stay_changed_where_they_are_not_asked_for():
     model = net()
-    with untouched(model):
+    with preserve_state(model):
         model[0].bias.data.fill_(7)
     assert (model[0].bias == 7).all()
 
@@ -73,7 +73,7 @@ def shuffled(n=20):
 def test_every_source_of_random_numbers_is_put_back(kind):
     loader = shuffled()[kind]
     draw(loader)
-    with untouched(net(), loader):
+    with preserve_state(net(), loader):
         inside = draw(loader)
     assert draw(loader) == inside
     assert draw(loader) != inside
@@ -106,7 +106,7 @@ def test_modes_are_put_back_module_by_module_after_an_error_too():
     before = weights(model)
     model[1].running_mean.fill_(3)
     with pytest.raises(OSError, match="broken"):
-        fails(untouched(model))
+        fails(preserve_state(model))
     assert (model[1].running_mean == 3).all()
     assert same(weights(model) | {"1.running_mean": before["1.running_mean"]}, before)
     assert [module.training for module in model] == [True, False, True, True, True]

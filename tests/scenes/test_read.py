@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from lib import scenes
-from lib.reader import read
 from lib.scenes import Scene, Thing, draw
+from lib.scenes.read import read
 
 
 @pytest.fixture(scope="module")

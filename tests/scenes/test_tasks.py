@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from lib import edits
-from lib.edits import Task, agree, allowed, overlap, psnr, shows, tasks
 from lib.scenes import Scene, Thing, draw, held_out, of
+from lib.scenes.tasks import Task, agree, allowed, overlap, psnr, shows, tasks
 
 MANY = tasks(60, seed=3)
 
