@@ -30,7 +30,7 @@ from lib.diffusion.parts import POCKET_FOLDER, Parts
 from lib.diffusion.samplers import sample_ddim
 from lib.measure import Record, machine
 from lib.scenes.read import read
-from lib.scenes.tasks import Task, agree, allowed, overlap, psnr, shows, tasks
+from lib.scenes.tasks import Task, agree, allowed, overlap, psnr, sample_tasks, shows
 
 RUNS = Path(__file__).parent / "runs"
 SEED, COUNT = 2026, 200
@@ -96,7 +96,7 @@ class Judged:
     @cached_property
     def edits(self) -> list[Task]:
         """The held-out edits."""
-        return tasks(self.count, SEED)
+        return sample_tasks(self.count, SEED)
 
     def some(self, first: int, n: int) -> tuple[Tensor, list[str], list[str], Tensor]:
         """Return pictures, what is said of them, what is wanted, and where they may change, of edits."""

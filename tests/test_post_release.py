@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from lib import memory
+from lib import post
 
 ROOT = Path(__file__).parents[1]
 SESSION = """
 import gc, weakref
 from IPython.core.interactiveshell import InteractiveShell
-from lib import memory
+from lib import post
 
 shell = InteractiveShell.instance()
 cells = ["import torch, weakref", "shown = weakref.ref(torch.zeros(250_000)); torch.zeros(250_000)", '''
@@ -32,7 +32,7 @@ for cell in cells:
     shell.run_cell(cell, store_history=True)
 held = weakref.ref(shell.user_ns["_oh"][2])
 assert held() is not None and shell.user_ns["kept"]() is not None
-print("FREED", memory.release(), held(), shell.user_ns["kept"](), len(shell.user_ns["Out"]), repr(shell.user_ns["_"]))
+print("FREED", post.release(), held(), shell.user_ns["kept"](), len(shell.user_ns["Out"]), repr(shell.user_ns["_"]))
 shell.run_cell("1 + 1", store_history=True)
 print("AFTER", shell.user_ns["_"], shell.user_ns["Out"])
 """
@@ -48,7 +48,7 @@ def test_a_session_lets_go_of_its_error_and_its_outputs() -> None:
 
 
 def test_what_the_cell_before_has_shown_comes_free() -> None:
-    cells = ["import torch; from lib import memory", "torch.ones(1_000_000)[:3]", "print('FREED', memory.release())"]
+    cells = ["import torch; from lib import post", "torch.ones(1_000_000)[:3]", "print('FREED', post.release())"]
     script = "from IPython.core.interactiveshell import InteractiveShell\nshell = InteractiveShell.instance()\n"
     script += "\n".join(f"shell.run_cell({cell!r}, store_history=True)" for cell in cells)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
@@ -72,17 +72,17 @@ def test_the_frames_of_the_last_error_are_cleared(chained: bool) -> None:
                 raise KeyError("after") from error
             raise
     except (KeyError, ValueError) as error:
-        for name, value in zip(memory.ERRORS, (error, error, type(error), error.__traceback__), strict=True):
+        for name, value in zip(post.LAST_ERROR, (error, error, type(error), error.__traceback__), strict=True):
             setattr(sys, name, value)
     del value
     assert kept[0]() is not None
-    assert memory.release() >= 4000
+    assert post.release() >= 4000
     assert kept[0]() is None
-    assert not [name for name in memory.ERRORS if hasattr(sys, name)]
+    assert not [name for name in post.LAST_ERROR if hasattr(sys, name)]
 
 
 def test_with_nothing_to_let_go_of_nothing_happens() -> None:
     mine = torch.zeros(1000)
-    memory.release()
-    assert memory.release() == 0
+    post.release()
+    assert post.release() == 0
     assert mine.sum() == 0

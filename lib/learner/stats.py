@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 
 
 class ActivationStats(Callback):
-    """Watch modules while a fit trains: `statistics` holds what `lib.hooks` draws. The hooks end with the fit.
+    """Watch modules while a fit trains: `statistics` holds what `lib.plots.activations` draws.
 
-    `every` says how many batches apart it looks: looking takes time, about as much as the pass of a small net.
+    `every` says how many batches apart it looks: looking takes time, about as much as the pass of a small net. The
+    hooks end with the fit.
     """
 
     whole_fit = True

@@ -33,7 +33,7 @@ class Task(NamedTuple):
         return caption(self.source), caption(self.target)
 
 
-def tasks(n: int, seed: int, *, two: bool | None = None) -> list[Task]:
+def sample_tasks(n: int, seed: int, *, two: bool | None = None) -> list[Task]:
     """Draw n edits, each kind in turn, of scenes with one thing or two; the targets are held-out triples."""
     if n < 1:
         raise ValueError(f"at least one edit is needed, got {n}")

@@ -8,7 +8,6 @@ import re
 import struct
 import subprocess
 import sys
-from pathlib import Path
 
 import datasets
 import numpy as np
@@ -21,7 +20,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from lib import data
-from lib.data import fashion_mnist
+from lib.data import fashion_mnist, files
 from recipes.data import idx as packed_idx
 from recipes.data import png
 
@@ -65,7 +64,7 @@ def part(original, monkeypatch, tmp_path):
             f"fashion-mnist/{split}-images.png": (images, {}),
             f"fashion-mnist/{split}-labels-idx1-ubyte.gz": (labels, {}),
         }
-        data.ship(written, manifest=manifest)
+        files.ship(written, manifest=manifest)
     monkeypatch.setattr(fashion_mnist, "SHIPPED", {"train": 12, "test": 10})
     monkeypatch.setattr(fashion_mnist.shipped, "__defaults__", (manifest,))
     return manifest
@@ -310,52 +309,3 @@ def test_sizes_keep_the_first(original):
 def test_an_unknown_name_gets_the_nearest(wrong, near):
     with pytest.raises(ValueError, match=f"unknown data {wrong!r}; did you mean {near!r}"):
         data.load(wrong)
-
-
-# Files that ship with the repository
-
-
-def test_the_shipped_manifest_is_whole():
-    listed = json.loads(data.MANIFEST.read_text())["files"]
-    for name, about in listed.items():
-        assert {"sha256", "bytes", "made_by", "licence", "source"} <= set(about), name
-        assert data.shipped(name).stat().st_size == about["bytes"]
-    folder = data.MANIFEST.parent
-    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    told = {name for name in present if name.endswith("LICENSE")} | {"manifest.json", "README.md"}
-    assert present - told == set(listed)
-
-
-def test_the_readme_of_the_data_tells_of_every_folder_its_licence_and_its_source():
-    told = (data.MANIFEST.parent / "README.md").read_text()
-    for name, about in json.loads(data.MANIFEST.read_text())["files"].items():
-        folder = "/".join(Path(name).parts[: 1 if name.startswith("fashion-mnist") else 2])
-        [row] = [line for line in told.splitlines() if line.startswith(f"| `{folder}/`")]
-        assert about["licence"].partition(",")[0] in row
-        assert about["source"] in row
-
-
-def test_shipped_files_are_checked(tmp_path):
-    content = b"weights"
-    about = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content), "made_by": "a test"}
-    manifest = tmp_path / "manifest.json"
-    manifest.write_text(json.dumps({"files": {"nets/unet.safetensors": about}}))
-    path = tmp_path / "nets" / "unet.safetensors"
-    with pytest.raises(ValueError, match=r"unet\.safetensors is missing, though manifest\.json lists it"):
-        data.shipped("nets/unet.safetensors", manifest)
-    path.parent.mkdir()
-    path.write_bytes(content)
-    assert data.shipped("nets/unet.safetensors", manifest) == path
-    path.write_bytes(content[:-1])
-    with pytest.raises(ValueError, match=r"unet\.safetensors: sha256 is .*expected " + about["sha256"]):
-        data.shipped("nets/unet.safetensors", manifest)
-    with pytest.raises(
-        ValueError, match=r"unknown file of .*manifest\.json 'nets/unet'; did you mean 'nets/unet\.safetensors'"
-    ):
-        data.shipped("nets/unet", manifest)
-
-
-def test_verify_returns_the_path_of_a_whole_file(tmp_path):
-    path = tmp_path / "x"
-    path.write_bytes(b"")
-    assert data.verify(path, hashlib.sha256(b"").hexdigest()) == Path(path)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from lib import weights
+from lib.data import weights
 
 
 def net(seed=0):

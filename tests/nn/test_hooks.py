@@ -13,9 +13,6 @@ from lib.nn.hooks import (
     Statistics,
     modules_of,
     named_modules,
-    plot_dead,
-    plot_histograms,
-    plot_means,
 )
 
 
@@ -193,50 +190,3 @@ def test_modules_are_named_as_they_are_given(net):
     assert modules_of(net, nn.Linear, nn.ReLU)[2] == ("2.0", net[2][0])
     with pytest.raises(ValueError, match="no Conv2d or GELU in Sequential"):
         modules_of(net, nn.Conv2d, nn.GELU)
-
-
-# Plots
-
-
-@pytest.fixture
-def watched(net):
-    with ActivationStatistics(net, bins=8, reach=3.0) as watched:
-        for seed in range(5):
-            net(normal(6, 5, seed=seed))
-    return watched.statistics
-
-
-def test_means_and_deviations_have_a_line_for_each_module(watched):
-    means, stds = plot_means(watched).axes
-    assert [list(line.get_ydata()) for line in means.lines] == [found.means for found in watched]
-    assert [list(line.get_ydata()) for line in stds.lines] == [found.stds for found in watched]
-    assert [means.get_title(), stds.get_title()] == ["mean", "standard deviation"]
-    assert len({tuple(line.get_color()) for line in means.lines}) == 4
-
-
-def test_the_dead_have_a_line_for_each_module(watched):
-    figure = plot_dead(watched)
-    (ax,) = figure.axes
-    assert [list(line.get_ydata()) for line in ax.lines] == [found.dead for found in watched]
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == [found.name for found in watched]
-
-
-def test_colour_plots_have_a_panel_for_each_module_with_small_values_below(watched):
-    figure = plot_histograms(watched)
-    panels = [ax for ax in figure.axes if ax.images]
-    assert len(figure.axes) == 6
-    assert [ax.get_title() for ax in panels] == [found.name for found in watched]
-    for ax, found in zip(panels, watched, strict=True):
-        (image,) = ax.images
-        assert image.origin == "lower"
-        assert image.get_extent() == [0, 5, 0, 3.0]
-        assert_array_equal(image.get_array(), found.histogram().log1p().numpy())
-    assert len(plot_histograms(watched[:2], columns=1).axes) == 2
-
-
-@pytest.mark.parametrize("plot", [plot_means, plot_histograms, plot_dead])
-def test_nothing_seen_cannot_be_drawn(plot):
-    with pytest.raises(ValueError, match="the statistics have seen no batch"):
-        plot([Statistics("layer")])
-    with pytest.raises(ValueError, match="layer has seen no batch"):
-        Statistics("layer").histogram()

@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 import torch
 
-from lib import scenes
-from lib.scenes import BACKGROUNDS, COLOURS, SHAPES, Scene, Thing, caption, captions, draw, held_out, of, sample
+from lib.scenes import BACKGROUNDS, COLOURS, SHAPES, Scene, Scenes, Thing, draw, held_out, of, sample
+from lib.scenes.draw import PLAIN
 
 
 def generator(seed=0):
@@ -25,7 +25,7 @@ def test_there_is_enough_to_say():
     assert {"circle", "square", "triangle", "star"} <= set(SHAPES)
     assert len(BACKGROUNDS) >= 8
     assert {"white", "black"} <= set(BACKGROUNDS)
-    assert len(set(BACKGROUNDS) - scenes.PLAIN.keys()) >= 3
+    assert len(set(BACKGROUNDS) - PLAIN.keys()) >= 3
 
 
 def test_a_circle_has_its_colour_its_place_and_its_area():
@@ -73,7 +73,7 @@ def test_a_scene_is_drawn_alike_alone_and_among_others(many):
 
 def test_scenes_are_the_same_for_a_seed_and_half_have_two_things(many):
     again = sample(600, generator())
-    assert all(torch.equal(getattr(many, f.name), getattr(again, f.name)) for f in dataclasses.fields(scenes.Scenes))
+    assert all(torch.equal(getattr(many, f.name), getattr(again, f.name)) for f in dataclasses.fields(Scenes))
     assert 0.42 < many.two.float().mean() < 0.58
     assert sample(20, generator(), two=True).two.all()
     assert not sample(20, generator(), two=False).two.any()
@@ -103,31 +103,6 @@ def test_things_stay_in_the_picture_and_apart(many):
     edge = torch.cat([covered[:, :, 0], covered[:, :, -1], covered[:, :, :, 0], covered[:, :, :, -1]], dim=2)
     assert not edge.any()
     assert (covered[:, 0] * covered[:, 1]).max() == 0
-
-
-def test_captions_say_what_is_drawn():
-    one = Scene((Thing("circle", "red"),), "white")
-    assert caption(one) == "a red circle on a white background"
-    assert caption(one, 1) == "a red circle"
-    assert caption(Scene((Thing("star", "orange", radius=16),), "dotted"), sized=True) == (
-        "a large orange star on a dotted background"
-    )
-    left, right = Thing("ring", "orange", radius=8, x=15), Thing("cross", "blue", radius=8, x=50)
-    said = {caption(Scene((left, right), "sky"), k) for k in range(len(scenes.ABOUT_TWO))}
-    assert "an orange ring left of a blue cross on a sky background" in said
-    assert "a blue cross right of an orange ring on a sky background" in said
-    lower = dataclasses.replace(right, x=15, y=50)
-    upper = dataclasses.replace(left, y=15)
-    assert caption(Scene((upper, lower), "sky"), 3) == "an orange ring above a blue cross on a sky background"
-
-
-def test_captions_of_many_vary_and_name_every_thing(many):
-    said = captions(many, generator())
-    assert said == captions(many, generator())
-    assert len({text.split()[0] for text in said}) >= 2
-    assert len(set(said)) > 300
-    for text, i in zip(said, range(len(many)), strict=True):
-        assert all(f"{thing.colour} {thing.shape}" in text for thing in many[i].things)
 
 
 @pytest.mark.parametrize(
