@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from lib import plots
+from lib.plots.encode import pixels as drawn
 from tests.plots.figures import decode
 
 ASSETS = Path(__file__).parents[2] / "assets"
