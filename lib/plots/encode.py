@@ -13,7 +13,7 @@ from PIL import Image
 
 def png(figure: Figure, *, colors: int = 128, dpi: float = 144) -> bytes:
     """Draw a figure, cropped to what is on it, as a PNG with at most so many colours (2 to 256)."""
-    return encode(pixels(figure, dpi, "tight"), colors)
+    return encode(render(figure, dpi, "tight"), colors)
 
 
 def jpeg(figure: Figure, *, quality: int = 80, dpi: float = 110) -> display.Image:
@@ -28,7 +28,7 @@ def jpeg(figure: Figure, *, quality: int = 80, dpi: float = 110) -> display.Imag
     return display.Image(packed.getvalue(), format="jpeg")
 
 
-def pixels(figure: Figure, dpi: float, box: str | Bbox) -> np.ndarray:
+def render(figure: Figure, dpi: float, box: str | Bbox) -> np.ndarray:
     """Draw a figure: uint8 [h, w, 3]."""
     full = io.BytesIO()
     figure.savefig(full, format="png", dpi=dpi, bbox_inches=box)

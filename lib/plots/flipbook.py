@@ -13,7 +13,7 @@ from matplotlib.animation import FuncAnimation
 from matplotlib.figure import Figure
 from scipy.ndimage import maximum_filter
 
-from lib.plots.encode import encode, pixels
+from lib.plots.encode import encode, render
 
 
 def flipbook(
@@ -35,7 +35,7 @@ def flipbook(
     paper and a browser without scripts show; the others hold only what differs from it. `interval` is in ms. The
     figures are closed. Raises ValueError when there is no frame, frames differ in size, or alt or labels do not match.
     """
-    drawn = [pixels(figure, dpi, figure.bbox_inches.padded(0.08)) for figure in _figures(frames, count, size)]
+    drawn = [render(figure, dpi, figure.bbox_inches.padded(0.08)) for figure in _figures(frames, count, size)]
     labels, alts = _words(len(drawn), alt, labels)
     if not -len(drawn) <= still < len(drawn) or interval <= 0:
         raise ValueError(f"still must be one of {len(drawn)} frames and interval positive, got {still} and {interval}")

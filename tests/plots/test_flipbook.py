@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from lib import plots
-from lib.plots.encode import pixels as drawn
+from lib.plots.encode import render
 from tests.plots.figures import decode
 
 ASSETS = Path(__file__).parents[2] / "assets"
@@ -80,7 +80,7 @@ def test_a_flip_book_is_one_markdown_output_of_labelled_pages(shown):
     figures = [Figure(figsize=(6.5, 3.6), layout="constrained") for _ in range(3)]
     for i, page in enumerate(figures):
         line(page, i)
-        expected = drawn(page, 110, page.bbox_inches.padded(0.08)).astype(int)
+        expected = render(page, 110, page.bbox_inches.padded(0.08)).astype(int)
         assert abs(pixels[i][..., :3] - expected).mean() < 0.5
     assert len({picture.tobytes() for picture in pixels}) == 3
 
