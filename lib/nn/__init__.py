@@ -1,1 +1,1 @@
-"""What models are made of: layers, initialisation, normalisation, residual nets, U-Net; hooks, a summary, state kept."""
+"""What models are made of: layers, initialisation, normalisation, ResNets, U-Net; hooks, a summary, state kept."""
