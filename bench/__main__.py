@@ -9,7 +9,7 @@ import json
 import sys
 from pathlib import Path
 
-from lib import files
+from lib.data import files
 from lib.measure import Record
 
 BENCHES = {

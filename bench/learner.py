@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lib.data.loaders import DataLoaders, FastLoader
 from lib.learner import Accuracy, Learner, Metrics, Recorder, Scheduled, momentum_cycle, one_cycle
-from lib.loaders import DataLoaders, FastLoader
 from lib.measure import Record, compare, in_turn, quartiles
 from lib.nn.resnet import ResNet
 

@@ -15,13 +15,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lib import data
-from lib.loaders import FastLoader, as_float, collate_dict, image_transform, in_tensors
+from lib.data.dataset import Split
+from lib.data.loaders import FastLoader, as_float, collate_dict, image_transform, in_tensors
 from lib.measure import Record, compare
 
 BATCH = 256
 
 
-def hugging_face(split: data.Split, classes: tuple[str, ...]) -> datasets.Dataset:
+def hugging_face(split: Split, classes: tuple[str, ...]) -> datasets.Dataset:
     """Make the data set that the hub serves, pictures as PNG files, from images and labels in memory."""
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=list(classes))})
     columns = {"image": [Image.fromarray(image.numpy()) for image in split.images], "label": split.labels.tolist()}

@@ -24,12 +24,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lib import data, reader, scenes
+from lib import data, scenes
 from lib.diffusion import editing, latent
 from lib.diffusion.parts import POCKET_FOLDER, Parts
 from lib.diffusion.samplers import sample_ddim
-from lib.edits import Task, agree, allowed, overlap, psnr, shows, tasks
 from lib.measure import Record, machine
+from lib.scenes.read import read
+from lib.scenes.tasks import Task, agree, allowed, overlap, psnr, sample_tasks, shows
 
 RUNS = Path(__file__).parent / "runs"
 SEED, COUNT = 2026, 200
@@ -95,7 +96,7 @@ class Judged:
     @cached_property
     def edits(self) -> list[Task]:
         """The held-out edits."""
-        return tasks(self.count, SEED)
+        return sample_tasks(self.count, SEED)
 
     def some(self, first: int, n: int) -> tuple[Tensor, list[str], list[str], Tensor]:
         """Return pictures, what is said of them, what is wanted, and where they may change, of edits."""
@@ -147,9 +148,9 @@ def negative(judged: Judged, first: int, n: int) -> dict[str, Tensor]:
     many = _fresh(first, n, None, False)
     prompts = [scenes.caption(many[i], 1) for i in range(n)]
     draw = partial(latent.text_to_image, judged.parts, prompts, guidance=NEGATIVE, steps=STEPS, seed=SEED, first=first)
-    before = [reader.read(picture) for picture in draw()]
+    before = [read(picture) for picture in draw()]
     unwanted = [f"a {scene.background if scene else 'white'} background" for scene in before]
-    after = [reader.read(picture) for picture in draw(negative=unwanted)]
+    after = [read(picture) for picture in draw(negative=unwanted)]
     things = [(many[i].things[0].shape, many[i].things[0].colour) for i in range(n)]
     shown, kept = (
         torch.tensor([float(_named(scene) == [thing]) for scene, thing in zip(side, things, strict=True)])
@@ -282,7 +283,7 @@ def _judged(judged: Judged, first: int, edited: Tensor) -> dict[str, Tensor]:
     again = latent.decode(judged.parts, latent.encode_image(judged.parts, pictures))
     targets = [task.target for task in judged.edits[first : first + n]]
     outside = psnr(edited, pictures, 1 - mask)
-    found = list(zip([reader.read(picture) for picture in edited], targets, strict=True))
+    found = list(zip([read(picture) for picture in edited], targets, strict=True))
     return {
         "success": torch.tensor([float(agree(scene, target)) for scene, target in found]),
         "near": torch.tensor([float(agree(scene, target, moved=4)) for scene, target in found]),

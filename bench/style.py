@@ -14,7 +14,7 @@ from skimage import data as photographs
 from sklearn.datasets import load_sample_image
 from torch import Tensor, nn
 
-from lib import pictures
+from lib.data import images
 from lib.measure import Record, in_turn, quartiles
 from lib.style import Extractor, Objective, load, objective, optimise_image, transfer
 
@@ -65,7 +65,7 @@ def _square(photograph) -> Tensor:
     height, width = photograph.shape[:2]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
-    return pictures.load(photograph[top : top + side, left : left + side], SIZE)
+    return images.load(photograph[top : top + side, left : left + side], SIZE)
 
 
 class _Compare(nn.Module):
@@ -199,9 +199,9 @@ def large_objective(extractor: Extractor, size: int, tile: int | None) -> Object
     pair = pairs()[1]
     return objective(
         extractor.net,
-        content=pictures.resize(pair.content, size),
+        content=images.resize(pair.content, size),
         content_layers=extractor.content,
-        style=pictures.resize(pair.style, size),
+        style=images.resize(pair.style, size),
         style_layers=extractor.style,
         style_weight=10.0,
         smoothness=0.1,
@@ -212,12 +212,12 @@ def large_objective(extractor: Extractor, size: int, tile: int | None) -> Object
 def steps_on_large_picture(tile: int | None, steps: int = 3) -> Tensor:
     """Take steps of Adam on a picture of 2048x2048."""
     goal = large_objective(load("vgg19-slim"), LARGE, tile)
-    return optimise_image(goal, pictures.resize(pairs()[1].content, LARGE), steps, method="adam").picture
+    return optimise_image(goal, images.resize(pairs()[1].content, LARGE), steps, method="adam").picture
 
 
 def apart(extractor: Extractor, size: int = SHOWN, tile: int = TILE // 2) -> tuple[float, float]:
     """Return how far loss and gradient in patches are from those in one piece, relative to these."""
-    picture = pictures.resize(pairs()[0].content, size).requires_grad_()
+    picture = images.resize(pairs()[0].content, size).requires_grad_()
     found = []
     for each in (tile, None):
         loss = large_objective(extractor, size, each)(picture)

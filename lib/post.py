@@ -1,19 +1,23 @@
-"""What a post says about itself: budget, seed, device, data, recorded results, colophon."""
+"""What a post says about itself: budget, seed, device, data, recorded results, colophon; and what it lets go of."""
 
 from __future__ import annotations
 
 import difflib
+import gc
 import inspect
 import math
 import os
 import random
+import sys
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
+from IPython import get_ipython
 from IPython.display import Markdown, display
 
 from lib import data, measure, plots
@@ -24,6 +28,8 @@ CLAIM = "application/vnd.lib.claim+json"
 COLOPHON = "application/vnd.lib.colophon+json"
 WILL_BE_COMMITTED = "LIB_WILL_BE_COMMITTED"  # the runner sets it to 1
 STATES = {True: "held", False: "did not hold", None: "not told"}
+LAST_ERROR = ("last_exc", "last_value", "last_type", "last_traceback")  # where Python keeps it, in sys
+LAST_SHOWN = ("_", "__", "___")  # where IPython keeps what cells showed
 
 
 class ClaimError(AssertionError):
@@ -140,6 +146,27 @@ class Run:
             raise ClaimError("\n".join([f"{len(failed)} of {len(self.claims)} claims did not hold", *lines]))
 
 
+def release() -> int:
+    """Drop the last error with the frames in its traceback, and the output history; return the bytes that came free.
+
+    After an error Python keeps every frame of the traceback for a debugger, and so each tensor in a local variable;
+    IPython keeps each value that a cell showed in `Out`, `_`, `__` and `_1`, `_2`, ... Both are let go of; on a GPU
+    cached blocks are handed back, and the bytes are the GPU's. Without a GPU the bytes are those of torch's tensors.
+    """
+    before = _in_use()
+    for name in LAST_ERROR:
+        error = vars(sys).pop(name, None)
+        while isinstance(error, BaseException):
+            traceback.clear_frames(error.__traceback__)
+            error.__traceback__, error = None, error.__cause__ or error.__context__
+        del error
+    _forget_history(get_ipython())
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return max(0, before - _in_use())
+
+
 def _truth(sentence: str, holds: Any) -> bool | None:
     """Return True, False or None; numpy's and torch's single truth values count."""
     if isinstance(holds, torch.Tensor | np.ndarray | np.generic) and math.prod(holds.shape) == 1:
@@ -191,3 +218,32 @@ def _figure(value: float, digits: int) -> str:
     """Write a number with so many significant digits, and a large one without an exponent."""
     rounded = f"{value:.{digits}g}"
     return f"{float(rounded):,.0f}" if abs(value) >= 1000 else rounded
+
+
+def _forget_history(shell: object | None) -> None:
+    if shell is None:
+        return
+    shown = shell.user_ns.get("_oh", {})
+    for names in (shell.user_ns, shell.user_ns_hidden):
+        for number in shown:
+            names.pop(f"_{number}", None)
+        names |= dict.fromkeys(LAST_SHOWN, "")  # what a fresh session has there
+    shown.clear()
+    for name in LAST_SHOWN:
+        setattr(shell.displayhook, name, "")
+    if shell.last_execution_result is not None:  # that of the cell before this one
+        shell.last_execution_result.result = None
+    shell.InteractiveTB.tb = shell.InteractiveTB.etype = shell.InteractiveTB.value = None
+
+
+def _in_use() -> int:
+    """Return the bytes that tensors hold on the GPU, or without one, those of the CPU tensors that are reachable."""
+    if torch.cuda.is_available():
+        return torch.cuda.memory_reserved()
+    gc.collect()
+    storages = {}
+    for item in gc.get_objects():
+        if type(item) in (torch.Tensor, torch.nn.Parameter) and item.layout == torch.strided:
+            storage = item.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
+    return sum(storages.values())

@@ -19,7 +19,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save
 
-from lib.data import MANIFEST, fashion_mnist, ship, verify
+from lib.data import fashion_mnist
+from lib.data.files import MANIFEST, ship, verify
 from lib.style.extractors import SLIM
 
 COMMAND = "python -m recipes.data"

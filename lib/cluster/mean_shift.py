@@ -10,10 +10,10 @@ import torch
 from scipy.spatial import KDTree
 from torch import Tensor
 
+from lib.checks import known
 from lib.cluster import cells, check, full
 from lib.cluster import field as grid
 from lib.cluster.full import KERNELS, Shift
-from lib.names import known
 
 MIB = 2**20
 ALGORITHMS = ("auto", "full", "nearest")

@@ -5,42 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from lib.checks import known
 from lib.data import digits, fashion_mnist
-from lib.data.dataset import Dataset, Source, Split
-from lib.data.files import MANIFEST, OURS, ship, shipped, verify
-from lib.loaders import (
-    DataLoaders,
-    FastLoader,
-    Normalise,
-    as_float,
-    collate_dict,
-    image_transform,
-    in_memory,
-    in_tensors,
-    inplace,
-)
-from lib.names import known
+from lib.data.dataset import Dataset, Source
+from lib.data.files import MANIFEST
+from lib.data.loaders import DataLoaders, FastLoader, Normalise, in_memory
 
-__all__ = [
-    "MANIFEST",
-    "OURS",
-    "DataLoaders",
-    "Dataset",
-    "FastLoader",
-    "Normalise",
-    "Source",
-    "Split",
-    "as_float",
-    "collate_dict",
-    "image_transform",
-    "in_memory",
-    "in_tensors",
-    "inplace",
-    "load",
-    "ship",
-    "shipped",
-    "verify",
-]
+__all__ = ["MANIFEST", "DataLoaders", "Dataset", "FastLoader", "Normalise", "Source", "in_memory", "load"]
 
 
 def load(

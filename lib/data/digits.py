@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-import sklearn
-import sklearn.datasets
 
 from lib.data.dataset import Dataset, Split, check_sizes
 
 
 def load(sizes: tuple[int, int] | None = None) -> Dataset:
     """Load 1,500 digits for training and 297 for testing, their 17 greys spread over 0 to 255."""
+    import sklearn.datasets  # here, as it loads scipy, which those who train on other pictures do without
+
     bunch = sklearn.datasets.load_digits()
     images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
     # The last writers' digits are the test set: none of them was seen in training.

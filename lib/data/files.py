@@ -1,18 +1,33 @@
-"""Files that ship in data/, each listed in data/manifest.json, and the check that a file is the one expected."""
+"""Files written whole or not at all; those that ship in data/, each listed in data/manifest.json and checked."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lib import files
-from lib.names import known
+from lib.checks import known
 
 MANIFEST = Path(__file__).resolve().parents[2] / "data" / "manifest.json"
 OURS = {"licence": "MIT", "source": "trained here"}  # of weights that this repository makes
+
+
+def replace(path: Path, raw: bytes) -> None:
+    """Put a file of these bytes in the place of `path`; if that fails, what was there stays, and nothing else."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(raw)
+        Path(part).chmod(0o644)
+        Path(part).replace(path)
+    except BaseException:
+        Path(part).unlink(missing_ok=True)
+        raise
 
 
 def verify(path: str | Path, sha256: str) -> Path:
@@ -54,10 +69,10 @@ def ship(
         if instead_of is None or not name.startswith(f"{instead_of}/")
     }
     for name, (raw, about) in written.items():
-        files.replace(manifest.parent / name, raw)
+        replace(manifest.parent / name, raw)
         listed[name] = {"sha256": hashlib.sha256(raw).hexdigest(), "bytes": len(raw), **about}
     gone = content["files"].keys() - listed.keys()
     content["files"] = dict(sorted(listed.items()))
-    files.replace(manifest, (json.dumps(content, indent=2) + "\n").encode())
+    replace(manifest, (json.dumps(content, indent=2) + "\n").encode())
     for name in gone:
         (manifest.parent / name).unlink(missing_ok=True)

@@ -11,8 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from lib.checks import known
 from lib.diffusion.schedule import Schedule
-from lib.names import known
 
 Denoise = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # x [n, ...], times [n] -> x0 and noise, shaped as x
 PREDICTIONS = ("noise", "v", "x0")

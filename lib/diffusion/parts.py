@@ -25,7 +25,7 @@ from huggingface_hub.errors import (
 from safetensors import SafetensorError, safe_open
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from lib import data
+from lib.data import files
 from lib.diffusion.schedule import Schedule
 
 POCKET = "pocket"
@@ -178,15 +178,15 @@ def _folder(source: str | Path, revision: str | None, network: bool) -> Path:
 
 def _pocket() -> Path:
     """Return the folder that ships, each of its files checked."""
-    listed = [name for name in json.loads(data.MANIFEST.read_text())["files"] if name.startswith(f"{POCKET_FOLDER}/")]
+    listed = [name for name in json.loads(files.MANIFEST.read_text())["files"] if name.startswith(f"{POCKET_FOLDER}/")]
     try:
         if not listed:
             raise ValueError(f"{POCKET_FOLDER} is not in the manifest")
         for name in listed:
-            data.shipped(name, data.MANIFEST)
+            files.shipped(name, files.MANIFEST)
     except ValueError as error:
         raise ValueError(f"no Pocket Stable Diffusion: {error}\nTo make it: {POCKET_COMMAND}") from error
-    return data.MANIFEST.parent / POCKET_FOLDER
+    return files.MANIFEST.parent / POCKET_FOLDER
 
 
 def _index(folder: Path, source: str | Path) -> dict[str, Any]:

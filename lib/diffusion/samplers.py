@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lib.checks import known
 from lib.diffusion.denoise import Denoise
 from lib.diffusion.schedule import Level, Schedule
-from lib.names import known
 
 Watch = Callable[[int, float, Tensor, Tensor], None]
 Advance = Callable[[Tensor, Tensor, Tensor, Level, Level], Tensor]  # x, x0, noise, from where, to where -> x

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lib.names import known
+from lib.checks import known
 
 KINDS = ("linear", "scaled_linear", "cosine")
 SPACINGS = ("leading", "linspace", "trailing")

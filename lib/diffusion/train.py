@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib import data, files, measure, weights
+from lib import data, measure
+from lib.data import files, weights
 from lib.diffusion.schedule import Schedule
 from lib.diffusion.training import Noised, Told, WeightedLoss, min_snr
 from lib.learner import (

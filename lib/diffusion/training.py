@@ -8,10 +8,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from lib.checks import known
 from lib.diffusion.denoise import PREDICTIONS, target
 from lib.diffusion.schedule import Schedule
 from lib.learner import Callback, Learner
-from lib.names import known
 
 
 class Noised(Callback):

@@ -1,5 +1,6 @@
 """The training loop and its callbacks."""
 
+from lib.data.loaders import DataLoaders
 from lib.learner.checkpoint import Checkpoint
 from lib.learner.device import Accelerated, BatchTransform, DeviceCallback, MixedPrecision
 from lib.learner.events import EVENTS, Callback, CancelBatch, CancelEpoch, CancelFit, CancelPass
@@ -12,7 +13,6 @@ from lib.learner.schedules import Scheduled, cosine, momentum_cycle, one_cycle
 from lib.learner.stats import ActivationStats
 from lib.learner.steering import EMA, ClipGradients, EarlyStop, SingleBatch, StopAtNaN
 from lib.learner.steps import TrainStep
-from lib.loaders import DataLoaders
 
 __all__ = [
     "EMA",

@@ -15,7 +15,7 @@ import torch
 
 from lib.learner.device import bare, first_process
 from lib.learner.events import Callback, name_of
-from lib.untouched import random_states, set_random_states
+from lib.nn.state import random_states, set_random_states
 
 if TYPE_CHECKING:
     from lib.learner.learner import Learner

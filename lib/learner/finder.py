@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from lib import plots
 from lib.learner.events import Callback, CancelFit, CancelPass
 
 if TYPE_CHECKING:
@@ -27,18 +25,6 @@ class LrFind:
     losses: list[float]
     smoothed: list[float]
     suggestion: float
-
-    def plot(self) -> Figure:
-        """Draw the losses over the rates, and mark the suggestion."""
-        figure = Figure(figsize=(6.5, 3.0), layout="constrained")
-        ax = figure.subplots()
-        ax.plot(self.lrs, self.losses, color=plots.GREY, linewidth=0.8, label="batch")
-        ax.plot(self.lrs, self.smoothed, label="smoothed")
-        ax.axvline(self.suggestion, color=plots.ORANGE, linestyle="--", label=f"falls fastest at {self.suggestion:.2g}")
-        low, start = min(self.smoothed), self.smoothed[0]
-        ax.set(xscale="log", xlabel="learning rate", ylabel="loss", ylim=(low - 0.1 * abs(low), start + (start - low)))
-        ax.legend()
-        return figure
 
 
 class Finder(Callback):

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from lib.data.loaders import DataLoaders
 from lib.learner import events
 from lib.learner.events import CANCELS, STEPS, Callback, Cancel
 from lib.learner.finder import Finder, LrFind
 from lib.learner.metrics import Metrics
 from lib.learner.steps import TrainStep, describe
-from lib.loaders import DataLoaders
-from lib.untouched import training_modes, untouched
+from lib.nn.state import preserve_state, training_modes
 
 
 class Learner:
@@ -221,7 +221,7 @@ class Learner:
         before = vars(self).copy()
         heard = [callback for callback in self.callbacks if not callback.whole_fit or isinstance(callback, Metrics)]
         try:
-            with untouched(self.model, loader, weights), self._heard_by(heard):
+            with preserve_state(self.model, loader, weights), self._heard_by(heard):
                 self.training, self.log = False, {}
                 yield loader
         finally:

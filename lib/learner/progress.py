@@ -6,9 +6,6 @@ import sys
 import time
 from typing import TYPE_CHECKING, TextIO
 
-from IPython import get_ipython
-from IPython.display import Markdown, display
-
 from lib.learner.device import first_process
 from lib.learner.events import Callback
 from lib.learner.recorder import Recorder
@@ -62,7 +59,7 @@ class Progress(Callback):
         if screen is not None:
             screen.close(self.rows)
             if self.recorder is not None and self.recorder.losses and isinstance(screen, _Notebook):
-                display(self.recorder.plot())
+                screen.plot(self.recorder)
 
     def state_dict(self) -> dict:
         """Return what a checkpoint keeps."""
@@ -95,6 +92,10 @@ def _figure(name: str, value: float | None) -> str:
 
 
 def _in_notebook() -> bool:
+    if "IPython" not in sys.modules:  # a plain program, which is not made to load it
+        return False
+    from IPython import get_ipython
+
     shell = get_ipython()
     return shell is not None and hasattr(shell, "kernel")
 
@@ -103,12 +104,20 @@ class _Notebook:
     """One output that is replaced: the table so far, with the live line below until it is closed."""
 
     def __init__(self) -> None:
-        self.handle = display(Markdown(""), display_id=True)
+        from IPython import display
+
+        self.display, self.markdown = display.display, display.Markdown
+        self.handle = self.display(self.markdown(""), display_id=True)
 
     def show(self, rows: list[dict], line: str = "") -> None:
-        self.handle.update(Markdown("\n\n".join([table(rows)] * bool(rows) + [line] * bool(line))))
+        self.handle.update(self.markdown("\n\n".join([table(rows)] * bool(rows) + [line] * bool(line))))
 
     row = close = show
+
+    def plot(self, recorder: Recorder) -> None:
+        from lib.plots.training import plot_fit
+
+        self.display(plot_fit(recorder.losses, recorder.lrs, recorder.momenta, recorder.history))
 
 
 class _Terminal:

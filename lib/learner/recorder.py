@@ -1,16 +1,12 @@
-"""What happened in a fit: the loss, rate and momentum of each batch, the figures of each epoch, and their plot."""
+"""What happened in a fit: the loss, rate and momentum of each batch, and the figures of each epoch."""
 
 from __future__ import annotations
 
-import math
 import time
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from matplotlib.figure import Figure
 
-from lib import plots
 from lib.learner.events import Callback
 
 if TYPE_CHECKING:
@@ -70,36 +66,3 @@ class Recorder(Callback):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-
-    def plot(self, smooth: float = 0.9) -> Figure:
-        """Draw the loss of each batch, smoothed, with the validation loss; and the rate and momentum."""
-        if not self.losses:
-            raise ValueError("nothing was recorded: give the recorder to a learner and fit it")
-        figure = Figure(figsize=(6.5, 2.9), layout="constrained")
-        left, right = figure.subplots(1, 2, width_ratios=(3, 2))
-        batches = np.arange(1, len(self.losses) + 1)
-        left.plot(batches, self.losses, color=plots.FAINT, linewidth=0.7)
-        left.plot(batches, _smoothed(self.losses, smooth), label="training, smoothed")
-        rows = [row for row in self.history if "valid_loss" in row]
-        valid = [row["valid_loss"] for row in rows]
-        if rows:
-            ends = [row["batches"] for row in rows]
-            left.plot(ends, valid, "o-", color=plots.ORANGE, markersize=4, label="validation")
-        seen = [loss for loss in (*_smoothed(self.losses, smooth), *valid) if math.isfinite(loss)]
-        left.set(xlabel="batch", ylabel="loss", ylim=(1.15 * min(0, 0, *seen), 1.15 * max(0, 0, *seen) or 1))
-        left.legend()
-        right.plot(batches, np.divide(self.lrs, max(self.lrs) or 1), label=f"rate, of {max(self.lrs):.2g}")
-        if self.momenta:
-            right.plot(batches, self.momenta, color=plots.ORANGE, label="momentum")
-        right.set(xlabel="batch", ylim=(0, 1.5), yticks=(0, 0.5, 1))
-        right.legend(loc="upper right")
-        return figure
-
-
-def _smoothed(values: list[float], smooth: float) -> list[float]:
-    """Return exponentially weighted means, corrected for their start (Kingma and Ba 2015, section 3)."""
-    mean, out = 0.0, []
-    for i, value in enumerate(values, 1):
-        mean = smooth * mean + (1 - smooth) * value
-        out.append(mean / (1 - smooth**i))
-    return out

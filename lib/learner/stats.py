@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from lib.hooks import ActivationStatistics, Statistics
 from lib.learner.events import Callback
+from lib.nn.hooks import ActivationStatistics, Statistics
 
 if TYPE_CHECKING:
     from lib.learner.learner import Learner
 
 
 class ActivationStats(Callback):
-    """Watch modules while a fit trains: `statistics` holds what `lib.hooks` draws. The hooks end with the fit.
+    """Watch modules while a fit trains: `statistics` holds what `lib.plots.activations` draws.
 
-    `every` says how many batches apart it looks: looking takes time, about as much as the pass of a small net.
+    `every` says how many batches apart it looks: looking takes time, about as much as the pass of a small net. The
+    hooks end with the fit.
     """
 
     whole_fit = True

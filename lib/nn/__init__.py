@@ -1,1 +1,1 @@
-"""What models are made of: initialisation, normalisation, residual nets, and a summary of any of them."""
+"""What models are made of: layers, initialisation, normalisation, ResNets, U-Net; hooks, a summary, state kept."""

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lib.hooks import Hook, Hooks
-from lib.untouched import untouched
+from lib.nn.hooks import Hook, Hooks
+from lib.nn.state import preserve_state
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -132,7 +132,7 @@ def _outputs(model: nn.Module, batch: Tensor, modules: Sequence[nn.Module]) -> d
     def keep(hook: Hook, module: nn.Module, inputs: Any, output: Tensor) -> None:
         found.setdefault(module, output)
 
-    with Hooks(modules, keep), untouched(model), torch.no_grad():
+    with Hooks(modules, keep), preserve_state(model), torch.no_grad():
         model(batch)
     return found
 

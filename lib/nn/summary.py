@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lib.untouched import untouched
+from lib.nn.state import preserve_state
 
 
 @dataclass
@@ -87,7 +87,7 @@ def summary(model: nn.Module, inputs: Tensor | Sequence[Tensor], depth: int | No
     handles = [m.register_forward_pre_hook(enter) for m in rows] + [m.register_forward_hook(leave) for m in rows]
     try:
         torch.backends.mha.set_fastpath_enabled(False)  # a transformer layer as one kernel hides its products
-        with untouched(model), torch.no_grad(), CountFlops(running):
+        with preserve_state(model), torch.no_grad(), CountFlops(running):
             model.eval()(*inputs)
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)

@@ -19,8 +19,8 @@ import torchvision
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from lib import data
-from lib.names import known
+from lib.checks import known
+from lib.data import Source, files
 from lib.nn.init import glorot_
 
 VGG16 = (2, 2, 3, 3, 3)
@@ -47,7 +47,7 @@ class Extractor:
     net: nn.Module
     content: str
     style: tuple[str, ...]
-    source: data.Source
+    source: Source
 
 
 class NotHere(Exception):
@@ -164,7 +164,7 @@ def _torchvision(name: str, network: bool) -> Extractor:
     own = [key for key in net.state_dict() if key.startswith("conv")]
     net.load_state_dict(dict(zip(own, values, strict=True)), strict=False)
     where = f"torchvision, {weights.url.rsplit('/', 1)[-1]}"
-    return _of_vgg(name, net, data.Source(name, "hub", where, cached.stem.rpartition("-")[2]))
+    return _of_vgg(name, net, Source(name, "hub", where, cached.stem.rpartition("-")[2]))
 
 
 def _reachable(url: str, network: bool) -> None:
@@ -178,7 +178,7 @@ def _reachable(url: str, network: bool) -> None:
 
 
 def _slim() -> Extractor:
-    path = data.shipped(SLIM)
+    path = files.shipped(SLIM)
     state = load_file(path)
     colours = nn.Conv2d(3, 3, 1)  # trained as a layer: RGB in [0, 1] to BGR about its mean
     net = vgg((2, 2, 4, 4, 1), (16, 32, 64, 128, 128), colours, padding_mode="reflect")
@@ -186,17 +186,17 @@ def _slim() -> Extractor:
     colours.load_state_dict({key[6:]: value for key, value in state.items() if key.startswith("conv0.")})
     net.load_state_dict({f"preprocess.{key}": value for key, value in colours.state_dict().items()} | names)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    return _of_vgg("vgg19-slim", net, data.Source("vgg19-slim", "shipped", "data/" + SLIM, sha256))
+    return _of_vgg("vgg19-slim", net, Source("vgg19-slim", "shipped", "data/" + SLIM, sha256))
 
 
-def _of_vgg(name: str, net: nn.Module, source: data.Source) -> Extractor:
+def _of_vgg(name: str, net: nn.Module, source: Source) -> Extractor:
     return Extractor(name, net, "relu4_1", tuple(f"relu{stage}_1" for stage in range(1, 6)), source)
 
 
 def _squeezenet(root: str | Path | None) -> Extractor:
     path, where = _file(root, SQUEEZENET)
     whole = torchvision.models.squeezenet1_1(weights=None)
-    whole.load_state_dict(load_file(data.verify(path, SQUEEZENET_SHA256)), strict=False)
+    whole.load_state_dict(load_file(files.verify(path, SQUEEZENET_SHA256)), strict=False)
     net = nn.Sequential()
     net.add_module("preprocess", Preprocess((255.0,) * 3, [-mean for mean in CAFFE_MEAN_BGR], bgr=True))
     for name, layer in zip(SQUEEZENET_NAMES, whole.features, strict=True):
@@ -205,7 +205,7 @@ def _squeezenet(root: str | Path | None) -> Extractor:
         if isinstance(module, nn.ReLU):
             module.inplace = False  # so that a hook on what comes before sees it as it was
     style = ("relu1", "fire2", "fire3", "fire4", "fire6")
-    source = data.Source("squeezenet", "local", where, SQUEEZENET_SHA256)
+    source = Source("squeezenet", "local", where, SQUEEZENET_SHA256)
     return Extractor("squeezenet", net, "fire5", style, source)
 
 
@@ -226,6 +226,6 @@ def _random() -> Extractor:
     digest = hashlib.sha256()
     for value in net.state_dict().values():
         digest.update(value.numpy().tobytes())
-    source = data.Source("random", "made", "random filters of several sizes, never trained", digest.hexdigest())
+    source = Source("random", "made", "random filters of several sizes, never trained", digest.hexdigest())
     style = tuple(name for name, _ in net.named_children() if name != "preprocess")
     return Extractor("random", net, "filters7", style, source)

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lib.hooks import Hook, Hooks
-from lib.names import known
-from lib.untouched import training_modes
+from lib.checks import known
+from lib.nn.hooks import Hook, Hooks
+from lib.nn.state import training_modes
 
 Look = Callable[[Tensor], dict[str, Tensor]]
 WIDTH, HEIGHTS = 32, tuple(2**i for i in range(6, 12))  # of the pictures that a receptive field is found with

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lib.names import known
+from lib.checks import known
 
 METHODS = ("lbfgs", "adam")
 EDGE = 0.005  # nearer to black or white than this the slope of the sine has all but gone, so no pixel starts there

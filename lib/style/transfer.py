@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lib.names import known
-from lib.pictures import resize
+from lib.checks import known
+from lib.data.images import resize
 from lib.style.colours import grey, match_colours, with_colours_of
 from lib.style.extractors import Extractor
 from lib.style.features import receptive_field

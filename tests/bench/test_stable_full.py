@@ -6,8 +6,8 @@ import torch
 from bench import stable_full as full
 from lib import scenes
 from lib.diffusion.parts import Parts
-from lib.edits import tasks
 from lib.measure import machine
+from lib.scenes.tasks import sample_tasks
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # numpy 2 in diffusers
 
@@ -57,7 +57,7 @@ def test_other_questions_settings_and_weights_are_scored_anew(judged, pocket, tm
 def test_a_perfect_editor_is_right_and_in_place_and_one_that_does_nothing_is_not(judged):
     wanted = scenes.of([task.target for task in judged.edits]).pictures()
     there = scenes.of([task.source for task in judged.edits]).pictures()
-    assert judged.edits == tasks(4, full.SEED)
+    assert judged.edits == sample_tasks(4, full.SEED)
     perfect, idle = full._judged(judged, 0, wanted), full._judged(judged, 0, there)
     assert perfect["success"].tolist() == perfect["near"].tolist() == [1] * 4
     assert perfect["outside"].eq(100).all()

@@ -192,7 +192,7 @@ def test_a_revision_that_is_not_there_is_told(monkeypatch):
 def test_the_pocket_that_ships_is_checked_and_its_command_is_told(monkeypatch, tmp_path):
     manifest = tmp_path / "manifest.json"
     manifest.write_text('{"files": {}}')
-    monkeypatch.setattr(module.data, "MANIFEST", manifest)
+    monkeypatch.setattr(module.files, "MANIFEST", manifest)
     with pytest.raises(ValueError, match=r"not in the manifest\nTo make it: python -m lib.diffusion.pocket train"):
         Parts.load()
 

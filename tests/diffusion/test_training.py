@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from lib.data.loaders import DataLoaders
 from lib.diffusion import Schedule, denoiser, samplers
 from lib.diffusion.denoise import PREDICTIONS, split
 from lib.diffusion.training import Noised, WeightedLoss, min_snr
 from lib.learner import Callback, Learner
-from lib.loaders import DataLoaders
 
 SCHEDULE = Schedule.make("linear", 50, beta_start=1e-3, beta_end=0.3)
 

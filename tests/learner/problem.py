@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lib.data.loaders import FastLoader
 from lib.learner import EVENTS, Callback, DataLoaders, Learner
 from lib.learner.events import STEPS
-from lib.loaders import FastLoader
-from lib.untouched import random_states
+from lib.nn.state import random_states
 
 SGD = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
 AdamW = partial(torch.optim.AdamW, lr=1e-2)

@@ -25,7 +25,7 @@ from lib.learner import (
     one_cycle,
 )
 from lib.learner.checkpoint import read, write
-from lib.untouched import random_states
+from lib.nn.state import random_states
 from tests.learner.problem import SGD, AdamW, learner, loaders, net, same, weights
 
 

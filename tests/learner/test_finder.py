@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lib.learner import BatchTransform, Callback, DataLoaders, LrFind, Metrics, Recorder
-from lib.loaders import FastLoader
+from lib.data.loaders import FastLoader
+from lib.learner import BatchTransform, Callback, DataLoaders, Metrics, Recorder
 from tests.learner.problem import SGD, AdamW, learner, loaders, net, same, weights
 
 
@@ -120,15 +120,3 @@ def test_a_loss_that_is_never_finite_is_told():
     assert same(weights(learn.model), before)
     with pytest.raises(ValueError, match="the loader for train is empty"):
         learner(data=DataLoaders([])).lr_find()
-
-
-def test_the_plot_marks_the_suggestion():
-    found = learner().lr_find(steps=30)
-    (ax,) = found.plot().axes
-    assert ax.get_xscale() == "log"
-    batch, smoothed, mark = ax.lines
-    assert list(batch.get_ydata()) == found.losses
-    assert list(smoothed.get_ydata()) == found.smoothed
-    assert set(mark.get_xdata()) == {found.suggestion}
-    (ax,) = LrFind([0.1, 0.2], [1.0, 2.0], [1.0, 2.0], 0.1).plot().axes  # a loss that only grows
-    assert ax.get_ylim()[0] < ax.get_ylim()[1]

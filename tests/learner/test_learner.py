@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lib.hooks import Hooks
 from lib.learner import (
     EMA,
     EVENTS,
@@ -27,6 +26,7 @@ from lib.learner import (
     one_cycle,
 )
 from lib.learner.learner import split
+from lib.nn.hooks import Hooks
 from tests.learner.problem import (
     SGD,
     AdamW,

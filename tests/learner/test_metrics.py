@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score
 
+from lib.data.loaders import FastLoader
 from lib.learner import Accuracy, DataLoaders, Mean, Metrics
-from lib.loaders import FastLoader
 from tests.learner.problem import learner, loaders, normal
 
 TARGETS = torch.arange(37) % 3

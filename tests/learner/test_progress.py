@@ -137,7 +137,7 @@ def test_a_notebook_keeps_one_table_and_one_plot(monkeypatch):
 
 def test_a_recorder_is_not_drawn_in_a_terminal(monkeypatch):
     recorder = Recorder()
-    monkeypatch.setattr(recorder, "plot", lambda: pytest.fail("drawn"))
+    monkeypatch.setattr("lib.plots.training.plot_fit", lambda *_: pytest.fail("drawn"))
     monkeypatch.setattr(sys, "stderr", stream := Stream(False))
     learner([recorder, Progress(plot=recorder)]).fit(1)
     assert len(stream.getvalue().splitlines()) == 1

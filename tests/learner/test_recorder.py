@@ -1,13 +1,10 @@
-"""What a recorder keeps is what happened, and its plot shows it."""
-
-import math
+"""What a recorder keeps is what happened."""
 
 import pytest
 import torch
-from numpy.testing import assert_allclose
 
-from lib.learner import Accuracy, Callback, CancelEpoch, DataLoaders, Metrics, Recorder
-from tests.learner.problem import AdamW, learner, loaders, raising
+from lib.learner import Accuracy, Callback, CancelEpoch, Metrics, Recorder
+from tests.learner.problem import AdamW, learner, raising
 
 
 class Losses(Callback):
@@ -50,44 +47,3 @@ def test_an_optimiser_without_momentum_has_none():
     recorder = Recorder()
     learner([recorder], lambda p: torch.optim.Adagrad(p, lr=0.1)).fit(1)
     assert recorder.momenta == []
-    assert len(recorder.plot().axes[1].lines) == 1
-
-
-def smoothed(values, smooth):
-    """Weigh all values by hand."""
-    out = []
-    for i in range(len(values)):
-        powers = [smooth ** (i - j) for j in range(i + 1)]
-        out.append(sum(w * v for w, v in zip(powers, values[: i + 1], strict=True)) / sum(powers))
-    return out
-
-
-def test_the_plot_shows_losses_rates_and_momenta():
-    recorder = Recorder()
-    learner([recorder]).fit(3)
-    left, right = recorder.plot(smooth=0.8).axes
-    batches, mean, valid = left.lines
-    assert list(batches.get_ydata()) == recorder.losses
-    assert_allclose(mean.get_ydata(), smoothed(recorder.losses, 0.8))
-    assert list(valid.get_xdata()) == [7, 14, 21]
-    assert list(valid.get_ydata()) == [row["valid_loss"] for row in recorder.history]
-    assert left.get_ylim()[0] == 0
-    assert left.get_ylim()[1] > max(valid.get_ydata())
-    rate, momentum = right.lines
-    assert list(rate.get_ydata()) == [1.0] * 21
-    assert list(momentum.get_ydata()) == [0.9] * 21
-
-
-@pytest.mark.parametrize("shift", [math.nan, math.inf, -5.0])
-def test_losses_that_are_not_finite_or_below_zero_can_be_drawn(shift):
-    recorder = Recorder()
-    data = DataLoaders(loaders().train)
-    learner([recorder], loss=lambda preds, y: preds.square().mean() + shift, data=data).fit(1)
-    low, high = recorder.plot().axes[0].get_ylim()
-    assert low < high
-    assert low < min(smoothed(recorder.losses, 0.9)) if shift == -5 else low == 0
-
-
-def test_nothing_recorded_cannot_be_drawn():
-    with pytest.raises(ValueError, match="nothing was recorded: give the recorder to a learner and fit it"):
-        Recorder().plot()

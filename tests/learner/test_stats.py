@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from lib.hooks import Hooks
 from lib.learner import ActivationStats
+from lib.nn.hooks import Hooks
 from tests.learner.problem import hooks, learner, net, raising
 
 

@@ -11,7 +11,7 @@ import torchvision
 from numpy.testing import assert_allclose
 from safetensors.torch import save_file
 
-from lib import data
+from lib.data import files
 from lib.style import extractors, features, load
 from tests.style.helpers import picture
 
@@ -60,7 +60,7 @@ def test_random_filters_need_nothing_and_are_the_same_each_time():
 
 def test_the_slim_vgg_is_the_layers_of_the_file_that_ships():
     found = load("vgg19-slim")
-    state = {key: value.float() for key, value in extractors.load_file(data.shipped(extractors.SLIM)).items()}
+    state = {key: value.float() for key, value in extractors.load_file(files.shipped(extractors.SLIM)).items()}
     x = picture(160, 170).float()
     conv = torch.nn.functional.conv2d
     y = conv(x, state["conv0.weight"], state["conv0.bias"])
@@ -73,7 +73,7 @@ def test_the_slim_vgg_is_the_layers_of_the_file_that_ships():
                 assert_allclose(seen[f"relu{stage}_1"], y, rtol=1e-4, atol=1e-4)
         y = torch.nn.functional.max_pool2d(y, 2)
     assert found.source.kind == "shipped"
-    assert found.source.sha256 == json.loads(data.MANIFEST.read_text())["files"][extractors.SLIM]["sha256"]
+    assert found.source.sha256 == json.loads(files.MANIFEST.read_text())["files"][extractors.SLIM]["sha256"]
     assert not found.net.training
     assert {p.dtype for p in found.net.parameters()} == {torch.float32}, "half precision is for the file alone"
 
@@ -164,12 +164,12 @@ def test_a_download_that_breaks_off_is_out_of_reach(monkeypatch):
 
 @pytest.mark.parametrize("name", ["vgg19-slim", "squeezenet"])
 def test_a_broken_file_is_named_and_not_used(folder, name, tmp_path, monkeypatch):
-    whole = data.shipped(extractors.SLIM) if name == "vgg19-slim" else folder / extractors.SQUEEZENET
+    whole = files.shipped(extractors.SLIM) if name == "vgg19-slim" else folder / extractors.SQUEEZENET
     sha256 = hashlib.sha256(whole.read_bytes()).hexdigest()
     broken = tmp_path / "broken" / whole.name
     broken.parent.mkdir()
     broken.write_bytes(whole.read_bytes()[:-1] + b"?")
-    monkeypatch.setattr(extractors.data, "shipped", lambda _: data.verify(broken, sha256))
+    monkeypatch.setattr(extractors.files, "shipped", lambda _: files.verify(broken, sha256))
     monkeypatch.setattr(extractors, "_file", lambda *_: (broken, "LIB_DATA"))
     with pytest.raises(ValueError, match=rf"{whole.name}: sha256 is"):
         load((name, "random"))

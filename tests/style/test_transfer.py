@@ -4,7 +4,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from lib.pictures import resize
+from lib.data.images import resize
 from lib.style import objective, transfer
 from lib.style.colours import grey
 from lib.style.extractors import Extractor

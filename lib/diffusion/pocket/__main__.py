@@ -15,7 +15,8 @@ from pathlib import Path
 
 import torch
 
-from lib import data, files, measure
+from lib import measure
+from lib.data import files
 from lib.diffusion.parts import POCKET_COMMAND, POCKET_FOLDER, WEIGHTS
 from lib.diffusion.pocket import folder, models
 from lib.diffusion.pocket.train import Pool, Recipe, Say, train_clip, train_unet, train_vae
@@ -47,7 +48,7 @@ def stage(
     say(f"{name}: {recipe.minutes:g} minutes in batches of {recipe.batch_size}")
     shipped = None
     if start and name != "clip":
-        shipped = data.shipped(f"{POCKET_FOLDER}/{name}/{WEIGHTS[name]}", data.MANIFEST)
+        shipped = files.shipped(f"{POCKET_FOLDER}/{name}/{WEIGHTS[name]}", files.MANIFEST)
     if name == "clip":
         found = train_clip(pool, fresh, recipe, place, say, tokenizer=tokens)
     elif name == "vae":

@@ -11,7 +11,8 @@ from diffusers import StableDiffusionPipeline
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from lib import data, scenes
+from lib import scenes
+from lib.data import files
 from lib.diffusion.parts import POCKET_COMMAND, POCKET_FOLDER
 from lib.diffusion.pocket import models
 from lib.diffusion.pocket.train import restore_text
@@ -68,7 +69,7 @@ def card() -> str:
     )
 
 
-def ship(trained: Path, *, manifest: Path = data.MANIFEST) -> Path:
+def ship(trained: Path, *, manifest: Path = files.MANIFEST) -> Path:
     """Write the folder in half precision beside the manifest and list its files; ValueError if it is too big."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -82,9 +83,9 @@ def ship(trained: Path, *, manifest: Path = data.MANIFEST) -> Path:
     if total > LARGEST:
         raise ValueError(f"the folder has {total / 2**20:.1f} MiB, at most {LARGEST / 2**20:.0f} may ship")
     described = {
-        f"{POCKET_FOLDER}/{name}": (raw, {**_story(trained, name), **data.OURS}) for name, raw in written.items()
+        f"{POCKET_FOLDER}/{name}": (raw, {**_story(trained, name), **files.OURS}) for name, raw in written.items()
     }
-    data.ship(described, manifest=manifest, instead_of=POCKET_FOLDER)
+    files.ship(described, manifest=manifest, instead_of=POCKET_FOLDER)
     return manifest.parent / POCKET_FOLDER
 
 

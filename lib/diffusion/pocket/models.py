@@ -12,6 +12,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel, C
 
 from lib import scenes
 from lib.diffusion.schedule import Schedule
+from lib.scenes.captions import ABOUT_ONE, ABOUT_TWO
 
 LENGTH = 24  # tokens of a caption, first and last included
 WIDTH = 128  # of what is known about each token
@@ -22,7 +23,7 @@ BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_line
 
 def words() -> list[str]:
     """Return the words of all captions."""
-    said = " ".join((*scenes.ABOUT_ONE, *scenes.ABOUT_TWO, "left of right of above below an small large"))
+    said = " ".join((*ABOUT_ONE, *ABOUT_TWO, "left of right of above below an small large"))
     named = (*scenes.COLOURS, *scenes.SHAPES, *scenes.BACKGROUNDS)
     return sorted({word for word in said.split() if "{" not in word} | set(named))
 

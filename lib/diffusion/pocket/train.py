@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
-from lib import data, files, scenes
+from lib import data, scenes
+from lib.data import files
 from lib.diffusion.pocket import models
 from lib.diffusion.training import Noised, Told
 from lib.learner import (

@@ -8,12 +8,12 @@ from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file
 
 from lib import scenes
+from lib.data import files
 from lib.diffusion.parts import POCKET_COMMAND, WEIGHTS
 from lib.diffusion.pocket import __main__ as command
 from lib.diffusion.pocket import folder, models
 from lib.diffusion.pocket import train as stages
 from lib.diffusion.pocket.train import Clock, Pool, Recipe, tokenised
-from lib.weights import data
 
 TINY = Recipe(minutes=0.005, batch_size=8, rate=1e-3, ema=0.5)
 
@@ -103,7 +103,7 @@ def test_the_folder_is_loaded_by_the_pipeline_as_it_is(trained, tmp_path):
     assert "circle, square, triangle" in (shipped / "README.md").read_text()
     for path in shipped.rglob("*"):
         if path.is_file():
-            assert data.shipped(path.relative_to(tmp_path).as_posix(), manifest) == path
+            assert files.shipped(path.relative_to(tmp_path).as_posix(), manifest) == path
     pipe = StableDiffusionPipeline.from_pretrained(shipped, safety_checker=None, local_files_only=True)
     assert {part.dtype for part in (pipe.unet, pipe.vae, pipe.text_encoder)} == {torch.float32}
     pipe.set_progress_bar_config(disable=True)
@@ -164,7 +164,7 @@ def test_the_command_trains_what_is_missing_and_ships_what_is_whole(tmp_path, ca
     assert said.count("16 scenes drawn") == 2
     listed = json.loads(manifest.read_text())["files"]
     assert listed[f"models/pocket/vae/{WEIGHTS['vae']}"]["made_by"].startswith(f"{POCKET_COMMAND} --stage vae")
-    monkeypatch.setattr(command.data, "MANIFEST", manifest)
+    monkeypatch.setattr(command.files, "MANIFEST", manifest)
     assert command.main(["train", "--stage", "unet", "--from-shipped", *options], runs) == 0
     again = json.loads(manifest.read_text())["files"]
     assert again[f"models/pocket/unet/{WEIGHTS['unet']}"]["made_by"].endswith("--from-shipped")

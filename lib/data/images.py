@@ -1,0 +1,99 @@
+"""Photographs as tensors [1, 3, h, w] in [0, 1], from whatever kind of file or array they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageOps
+from torch import Tensor
+
+SIXTEEN_BITS = 65535
+
+
+def load(source: str | Path | Image.Image | np.ndarray | Tensor, size: int | None = None) -> Tensor:
+    """Return a picture as RGB in [0, 1]: float32 [1, 3, h, w]; with `size` its longer side has so many pixels.
+
+    `source` is a file, a Pillow image, an array [h, w], [h, w, 1 to 4], or a tensor [3, h, w] or [1, 3, h, w]. Of
+    integers the whole range counts (8 and 16 bits, or bool), floats lie in [0, 1]. Grey becomes three equal channels;
+    what is transparent is laid on white; a file is turned as its EXIF tells. Raises ValueError for another shape, range
+    or kind of number, and what Pillow raises for a file that is no picture.
+    """
+    if isinstance(source, str | Path):
+        with Image.open(source) as image:
+            source = ImageOps.exif_transpose(image)
+    if isinstance(source, Image.Image):
+        source = _pixels(source)
+    if isinstance(source, Tensor):
+        source = _channels_last(source.detach().cpu())
+    x = torch.from_numpy(np.ascontiguousarray(_rgb(_unit(np.asarray(source))))).permute(2, 0, 1)[None].contiguous()
+    return x if size is None else resize(x, size)
+
+
+def resize(picture: Tensor, size: int | tuple[int, int]) -> Tensor:
+    """Return pictures [n, c, h, w] in [0, 1] with `size` pixels along the longer side, or (height, width).
+
+    Bicubic, after the blur that a smaller picture needs; overshoot is cut.
+    """
+    sides = picture.shape[-2:]
+    wanted = size if isinstance(size, tuple) else tuple(max(1, round(side * size / max(sides))) for side in sides)
+    if min(wanted) < 1:
+        raise ValueError(f"a picture needs at least one pixel a side, got size={size}")
+    if tuple(sides) == wanted:
+        return picture
+    return F.interpolate(picture, wanted, mode="bicubic", antialias=True).clamp(0, 1)
+
+
+def array(picture: Tensor) -> np.ndarray:
+    """Return a picture [3, h, w] or [1, 3, h, w] in [0, 1] as 8 bits for a file or a figure: [h, w, 3]."""
+    values = torch.from_numpy(np.ascontiguousarray(_channels_last(picture.detach().cpu().float())))
+    return values.clamp(0, 1).mul(255).round().byte().numpy()
+
+
+def _pixels(image: Image.Image) -> np.ndarray:
+    """Return Pillow's pixels; what has a palette, other colours than RGB or an opacity is first turned to RGB(A)."""
+    if "transparency" in image.info or image.mode in ("P", "PA", "LA", "La", "RGBa"):
+        return np.asarray(image.convert("RGBA"))
+    if image.mode == "I":  # Pillow's name for 32 bits, as which it reads some files of 16
+        wide = np.asarray(image)
+        return wide.astype(np.uint16) if wide.min() >= 0 and wide.max() <= SIXTEEN_BITS else wide
+    plain = image.mode in ("1", "L", "RGB", "RGBA", "F") or image.mode.startswith("I;16")
+    return np.asarray(image if plain else image.convert("RGB"))
+
+
+def _channels_last(x: Tensor) -> np.ndarray:
+    if x.ndim == 4 and len(x) == 1:
+        x = x[0]
+    if x.ndim != 3 or len(x) not in (1, 3, 4):
+        raise ValueError(f"expected a tensor [3, h, w] or [1, 3, h, w], got {list(x.shape)}")
+    return x.permute(1, 2, 0).numpy()
+
+
+def _unit(values: np.ndarray) -> np.ndarray:
+    """Bring numbers of any kind to float32 in [0, 1]."""
+    if values.size == 0:
+        raise ValueError(f"a picture needs pixels, got shape {list(values.shape)}")
+    if values.dtype == bool:
+        return values.astype(np.float32)
+    if values.dtype in (np.uint8, np.uint16):
+        return values.astype(np.float32) / np.iinfo(values.dtype).max
+    if values.dtype.kind != "f":
+        raise ValueError(f"expected pixels of 8 or 16 bits, bool, or floats in [0, 1], got {values.dtype}")
+    low, high = float(values.min()), float(values.max())
+    if not 0 <= low <= high <= 1:
+        raise ValueError(f"expected floats in [0, 1], got {low:g} to {high:g}")
+    return values.astype(np.float32)
+
+
+def _rgb(values: np.ndarray) -> np.ndarray:
+    """Make [h, w], or [h, w, 1 to 4] (grey, grey and opacity, RGB, RGBA), RGB: [h, w, 3]."""
+    if values.ndim == 2:
+        values = values[..., None]
+    if values.ndim != 3 or values.shape[-1] not in (1, 2, 3, 4):
+        raise ValueError(f"expected a picture [h, w] or [h, w, 1 to 4], got {list(values.shape)}")
+    if values.shape[-1] in (2, 4):
+        opacity = values[..., -1:]
+        values = values[..., :-1] * opacity + (1 - opacity)
+    return values if values.shape[-1] == 3 else values.repeat(3, -1)

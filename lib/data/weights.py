@@ -1,0 +1,59 @@
+"""Weights that ship with the repository: safetensors in data/, each with an entry of data/manifest.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from lib.data import files
+
+
+def ship(
+    name: str,
+    model: nn.Module,
+    made: Mapping[str, Any],
+    *,
+    dtype: torch.dtype = torch.float16,
+    manifest: Path = files.MANIFEST,
+) -> Path:
+    """Write a model's weights and buffers to `name` beside the manifest, floats as `dtype`, and list it there.
+
+    `made` tells how: data, steps, seed, machine, seconds.
+    """
+    state = {
+        key: value.detach().to("cpu", dtype if value.is_floating_point() else value.dtype).contiguous()
+        for key, value in model.state_dict().items()
+    }
+    files.ship({name: (save(state), {**made, **files.OURS})}, manifest=manifest)
+    return manifest.parent / name
+
+
+def restore(name: str, model: nn.Module, command: str, *, manifest: Path = files.MANIFEST) -> dict[str, Any]:
+    """Give a model the weights of a listed file, once its sha256 is checked; return the file's entry.
+
+    Raises ValueError for a file that is not listed, missing, broken, or of another model; it names the file and the
+    `command` that makes it.
+    """
+    try:
+        state = load(files.shipped(name, manifest).read_bytes())
+        _fits(state, model)
+    except (ValueError, SafetensorError) as error:
+        raise ValueError(f"no weights from {name}: {error}\nTo make them: {command}") from error
+    model.load_state_dict(state)  # which casts each to the dtype of the model's own
+    return json.loads(manifest.read_text())["files"][name]
+
+
+def _fits(state: Mapping[str, Tensor], model: nn.Module) -> None:
+    """Check names and shapes before any weight is touched."""
+    ours = {key: list(value.shape) for key, value in model.state_dict().items()}
+    theirs = {key: list(value.shape) for key, value in state.items()}
+    wrong = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
+    if wrong:
+        raise ValueError(f"another model's: {wrong[0]} is {theirs.get(wrong[0])}, the model's {ours.get(wrong[0])}")

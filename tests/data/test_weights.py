@@ -1,0 +1,102 @@
+"""Weights come back as they were shipped, or not at all."""
+
+import errno
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from lib.data import weights
+
+
+def net(seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    path = tmp_path / "manifest.json"
+    path.write_text('{"note": "kept", "files": {"z/old.bin": {"sha256": "0"}}}')
+    return path
+
+
+def test_what_is_shipped_comes_back_with_its_story(manifest):
+    model = net()
+    model(torch.randn(8, 3))  # so that buffers are not as new
+    weights.ship("models/a.safetensors", model, {"steps": 3}, manifest=manifest)
+    other = net(1)
+    entry = weights.restore("models/a.safetensors", other, "make it", manifest=manifest)
+    assert entry["steps"] == 3
+    assert entry["bytes"] == (manifest.parent / "models/a.safetensors").stat().st_size
+    for name, value in model.state_dict().items():
+        found = other.state_dict()[name]
+        assert found.dtype == value.dtype
+        torch.testing.assert_close(found, value, atol=1e-3, rtol=1e-3)
+    listed = json.loads(manifest.read_text())
+    assert listed["note"] == "kept"
+    assert list(listed["files"]) == ["models/a.safetensors", "z/old.bin"]
+
+
+def test_full_precision_is_exact(manifest):
+    model, other = net(), net(1)
+    weights.ship("a.safetensors", model, {}, dtype=torch.float32, manifest=manifest)
+    weights.restore("a.safetensors", other, "make it", manifest=manifest)
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), other.state_dict().values(), strict=True))
+
+
+def test_the_same_weights_make_the_same_file(manifest):
+    first = weights.ship("a.safetensors", net(), {}, manifest=manifest).read_bytes()
+    assert weights.ship("a.safetensors", net(), {}, manifest=manifest).read_bytes() == first
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-5])
+
+
+def relist(path):
+    """List a file that is no safetensors, with the sum that it has."""
+    path.write_bytes(b"\x80\x04pickle")
+    manifest = path.parent / "manifest.json"
+    listed = json.loads(manifest.read_text())
+    listed["files"][path.name]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    manifest.write_text(json.dumps(listed))
+
+
+@pytest.mark.parametrize(("harm", "words"), [(truncate, "sha256 is"), (Path.unlink, "is missing"), (relist, "header")])
+def test_a_broken_file_is_named_with_the_remedy_and_changes_nothing(harm, words, manifest):
+    harm(weights.ship("a.safetensors", net(), {}, manifest=manifest))
+    other = net(1)
+    with pytest.raises(ValueError, match=words) as refusal:
+        weights.restore("a.safetensors", other, "python -m make.it", manifest=manifest)
+    assert "a.safetensors" in str(refusal.value)
+    assert "To make them: python -m make.it" in str(refusal.value)
+    assert all(torch.equal(a, b) for a, b in zip(other.parameters(), net(1).parameters(), strict=True))
+
+
+def test_an_unknown_name_and_another_model_are_refused(manifest):
+    weights.ship("a.safetensors", net(), {}, manifest=manifest)
+    with pytest.raises(ValueError, match=r"unknown file of .* 'b.safetensors'; did you mean 'a.safetensors'"):
+        weights.restore("b.safetensors", net(), "make it", manifest=manifest)
+    other = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
+    before = [p.clone() for p in other.parameters()]
+    with pytest.raises(ValueError, match=r"another model's: 2.bias is None, the model's \[1\]"):
+        weights.restore("a.safetensors", other, "make it", manifest=manifest)
+    assert all(torch.equal(a, b) for a, b in zip(other.parameters(), before, strict=True))
+
+
+def test_no_room_leaves_what_was_there(manifest, monkeypatch):
+    path = weights.ship("a.safetensors", net(), {"steps": 1}, manifest=manifest)
+    before = path.read_bytes(), manifest.read_bytes()
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OSError, match="No space"):
+        weights.ship("a.safetensors", net(5), {"steps": 2}, manifest=manifest)
+    assert (path.read_bytes(), manifest.read_bytes()) == before
+    assert sorted(p.name for p in manifest.parent.iterdir()) == ["a.safetensors", "manifest.json"]

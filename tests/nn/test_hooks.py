@@ -1,0 +1,192 @@
+"""Hooks always come off; what they tell of activations and gradients is what torch computes from them."""
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_array_equal
+from torch import nn
+
+from lib.nn.hooks import (
+    ActivationStatistics,
+    Hook,
+    Hooks,
+    Statistics,
+    modules_of,
+    named_modules,
+)
+
+
+def normal(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture
+def net():
+    torch.manual_seed(0)
+    block = nn.Sequential(nn.Linear(8, 8), nn.ReLU())
+    return nn.Sequential(nn.Linear(5, 8), nn.ReLU(), block, nn.Linear(8, 2))
+
+
+def on(model: nn.Module) -> int:
+    return sum(len(module._forward_hooks) + len(module._backward_hooks) for module in model.modules())
+
+
+# Hooks
+
+
+def test_a_hook_sees_inputs_and_output_until_it_is_removed(net):
+    kept = []
+    x = normal(4, 5)
+    with Hook(net[1], lambda *seen: kept.append(seen)) as hook:
+        net(x)
+    net(x)
+    ((told, module, inputs, output),) = kept
+    assert told is hook
+    assert module is net[1]
+    assert torch.equal(inputs[0], net[0](x))
+    assert torch.equal(output, net[0](x).relu())
+    assert on(net) == 0
+    hook.remove()
+
+
+def test_a_hook_cannot_change_the_output(net):
+    x = normal(4, 5)
+    expected = net(x)
+    with Hooks(net, lambda hook, module, inputs, output: output * 0):
+        assert torch.equal(net(x), expected)
+
+
+def test_backward_hooks_see_the_gradients_of_autograd(net):
+    kept = []
+    x = normal(4, 5).requires_grad_()
+    with Hook(net[2], lambda hook, module, grads_in, grads_out: kept.append((grads_in, grads_out)), backward=True):
+        net(x).square().sum().backward()
+    inside = net[:2](x).detach().requires_grad_()
+    outside = net[2](inside)
+    expected_out = torch.autograd.grad(net[3](outside).square().sum(), outside, retain_graph=True)[0]
+    expected_in = torch.autograd.grad(outside, inside, expected_out)[0]
+    (((grad_in,), (grad_out,)),) = kept
+    assert torch.equal(grad_in, expected_in)
+    assert torch.equal(grad_out, expected_out)
+    assert on(net) == 0
+
+
+@pytest.mark.parametrize("backward", [False, True])
+def test_hooks_come_off_when_something_raises_inside(net, backward):
+    def fail(*_):
+        raise OSError("broken")
+
+    hooks = Hooks(net, fail, backward=backward)
+    assert on(net) == len(hooks) == 4
+
+    def run():
+        with hooks:
+            net(normal(4, 5)).sum().backward()
+
+    with pytest.raises(OSError, match="broken"):
+        run()
+    assert on(net) == 0
+
+
+def test_hooks_that_cannot_all_be_put_on_are_all_taken_off(net):
+    with pytest.raises(TypeError, match="expected a torch module to hook, got str"):
+        Hooks([net[0], net[1], "relu"], print)
+    assert on(net) == 0
+
+
+def test_each_hook_keeps_its_own_things_in_the_order_of_the_modules(net):
+    def keep(hook, module, inputs, output):
+        hook.shape = tuple(output.shape)
+
+    with Hooks(net, keep) as hooks:
+        net(normal(3, 5))
+        assert [hook.shape for hook in hooks] == [(3, 8), (3, 8), (3, 8), (3, 2)]
+        assert hooks[3].module is net[3]
+        hooks[0].remove()
+        assert on(net) == 3
+    assert on(net) == 0
+
+
+# Statistics
+
+
+@pytest.mark.parametrize("shape", [(7,), (4, 5), (2, 3, 4, 5)])
+def test_statistics_are_those_of_torch_and_numpy(shape):
+    found = Statistics("layer", bins=8, reach=2.0)
+    batches = [normal(*shape, seed=seed) * (seed + 1) for seed in range(3)]
+    batches[0].view(-1)[0] = 0.0
+    for batch in batches:
+        found.update(batch)
+    assert found.means == pytest.approx([x.mean().item() for x in batches])
+    assert found.stds == pytest.approx([x.std(correction=0).item() for x in batches])
+    assert found.dead == pytest.approx([(x.abs() < 0.025).double().mean().item() for x in batches])
+    expected = [np.histogram(x.abs(), 8, (0, 2))[0] for x in batches]
+    assert_array_equal(found.histogram().numpy(), np.stack(expected, 1))
+    assert found.dead[0] > 0
+
+
+def test_statistics_leave_the_tensor_alone_and_take_any_precision():
+    found = Statistics("layer")
+    x = normal(50).to(torch.bfloat16).requires_grad_()
+    before = x.detach().clone()
+    found.update((x, "more"))
+    assert torch.equal(x.detach(), before)
+    assert x.grad_fn is None
+    assert found.means == pytest.approx([before.float().mean().item()])
+    assert not found.counts[0].requires_grad
+
+
+def test_values_that_are_not_finite_do_not_stop_it():
+    found = Statistics("layer", bins=4, reach=4.0)
+    found.update(torch.tensor([float("inf"), 1.0, -2.5]))
+    found.update(torch.tensor([float("nan"), 3.9, -4.0, 3e38, -float("inf")]))
+    assert found.histogram().T.tolist() == [[0, 1, 1, 0], [0, 0, 0, 1]]
+    assert found.means[0] == float("inf")
+
+
+@pytest.mark.parametrize("options", [{"bins": 0}, {"reach": 0.0}, {"reach": float("nan")}])
+def test_a_histogram_without_bins_is_refused(options):
+    with pytest.raises(ValueError, match="bins must be at least 1 and reach positive, got"):
+        Statistics("layer", **options)
+
+
+def test_activations_are_told_by_module_nested_ones_too(net):
+    x = normal(6, 5)
+    with ActivationStatistics(modules_of(net, nn.ReLU)) as watched:
+        net(x)
+        watched.recording = False
+        net(x)
+    assert [found.name for found in watched.statistics] == ["1", "2.1"]
+    first, second = watched.statistics
+    assert first.means == pytest.approx([net[:2](x).mean().item()])
+    assert second.stds == pytest.approx([net[:3](x).std(correction=0).item()])
+    share = (net[:2](x) == 0).float().mean().item()
+    assert share <= first.dead[0] <= share + 0.1
+    assert on(net) == 0
+
+
+def test_gradients_are_told_by_module(net):
+    with ActivationStatistics({"head": net[3]}, backward=True) as watched:
+        out = net(normal(6, 5))
+        (out * normal(6, 2, seed=1)).sum().backward()
+    assert watched.statistics[0].means == pytest.approx([normal(6, 2, seed=1).mean().item()])
+
+
+def test_a_module_that_is_used_twice_counts_twice_and_is_named_once():
+    act = nn.ReLU()
+    model = nn.Sequential(nn.Linear(4, 4), act, nn.Linear(4, 4), act)
+    x = normal(3, 4)
+    with ActivationStatistics(model) as watched:
+        model(x)
+    assert [found.name for found in watched.statistics] == ["0 Linear", "1 ReLU", "2 Linear"]
+    assert watched.statistics[1].means == pytest.approx([model[:2](x).mean().item(), model(x).mean().item()])
+    assert on(model) == 0
+
+
+def test_modules_are_named_as_they_are_given(net):
+    assert [name for name, _ in named_modules(net.named_children())] == ["0", "1", "2", "3"]
+    assert [name for name, _ in named_modules({"a": net[0], "b": net[1]})] == ["a", "b"]
+    assert [name for name, _ in named_modules(net[:2])] == ["0 Linear", "1 ReLU"]
+    assert modules_of(net, nn.Linear, nn.ReLU)[2] == ("2.0", net[2][0])
+    with pytest.raises(ValueError, match="no Conv2d or GELU in Sequential"):
+        modules_of(net, nn.Conv2d, nn.GELU)

@@ -1,0 +1,73 @@
+"""The reader: right on what is drawn, also when blurred and grainy, and silent on what is not a scene."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from lib import scenes
+from lib.scenes import Scene, Thing, draw
+from lib.scenes.read import read
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    many = scenes.sample(60, torch.Generator().manual_seed(11), held=None)
+    return many, many.pictures()
+
+
+def same(scene, found):
+    """Whether both have the same things, by shape and colour, and background."""
+    if found is None:
+        return False
+    said = [sorted((t.shape, t.colour) for t in one.things) for one in (scene, found)]
+    return said[0] == said[1] and scene.background == found.background
+
+
+def blurred(pictures):
+    kernel = torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]]) / 16
+    soft = F.conv2d(F.pad(pictures, (1, 1, 1, 1), mode="replicate"), kernel.expand(3, 1, 3, 3), groups=3)
+    return (soft + 0.02 * torch.randn(pictures.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1)
+
+
+def test_it_reads_what_is_drawn(drawn):
+    many, pictures = drawn
+    assert sum(same(many[i], read(picture)) for i, picture in enumerate(pictures)) >= 59
+
+
+def test_it_reads_through_blur_and_grain(drawn):
+    many, pictures = drawn
+    assert sum(same(many[i], read(picture)) for i, picture in enumerate(blurred(pictures))) >= 58
+
+
+def test_it_finds_places_and_sizes(drawn):
+    many, pictures = drawn
+    off = []
+    for i, picture in enumerate(pictures[:30]):
+        found = {(t.shape, t.colour): t for t in read(picture).things}
+        for thing in many[i].things:
+            other = found[thing.shape, thing.colour]
+            off.append(max(abs(thing.x - other.x), abs(thing.y - other.y), abs(thing.radius - other.radius)))
+    assert max(off) < 1.0
+
+
+def test_it_is_silent_on_blends_noise_and_blanks(drawn):
+    _, pictures = drawn
+    blends = (pictures + pictures.roll(1, 0)) / 2
+    assert sum(read(picture) is None for picture in blends) >= 57
+    noise = torch.rand(10, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    assert all(read(picture) is None for picture in noise)
+    for background in scenes.BACKGROUNDS:
+        scene = Scene((Thing("circle", "red", radius=8, x=20, y=20),), background)
+        (mask,) = scenes.of([scene]).masks()[:, 0]
+        picture = draw(scene)[0]
+        assert read(picture) is not None
+        mirrored = picture.flip(1, 2)  # a corner without the thing covers it, with the same background
+        blank = torch.where(mask.bool(), mirrored, picture)
+        assert read(blank) is None
+
+
+def test_a_picture_is_read_alone_and_nothing_else():
+    with pytest.raises(ValueError, match=r"a picture is \[3, 64, 64\], got \[1, 3, 64, 64\]"):
+        read(torch.zeros(1, 3, 64, 64))
+    with pytest.raises(ValueError, match="must be finite"):
+        read(torch.full((3, 64, 64), float("nan")))
