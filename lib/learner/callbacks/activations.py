@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from lib.hooks import ActivationStatistics, Statistics
-from lib.learner.events import Callback
-
-if TYPE_CHECKING:
-    from lib.learner.learner import Learner
+from lib.learner.callback import Callback, LearnerState
 
 
 class ActivationStats(Callback):
@@ -31,18 +27,18 @@ class ActivationStats(Callback):
         self.statistics: list[Statistics] = []
         self._hooks: ActivationStatistics | None = None
 
-    def before_fit(self, learn: Learner) -> None:
+    def before_fit(self, learn: LearnerState) -> None:
         self._hooks = ActivationStatistics(self.modules, recording=False, **self.options)
         self.statistics = self._hooks.statistics
 
-    def before_batch(self, learn: Learner) -> None:
+    def before_batch(self, learn: LearnerState) -> None:
         self._hooks.recording = learn.training and learn.batch_index % self.every == 0
 
-    def cleanup_train(self, learn: Learner) -> None:
+    def cleanup_train(self, learn: LearnerState) -> None:
         if self._hooks is not None:
             self._hooks.recording = False
 
-    def cleanup_fit(self, learn: Learner) -> None:
+    def cleanup_fit(self, learn: LearnerState) -> None:
         hooks, self._hooks = self._hooks, None
         if hooks is not None:
             hooks.remove()

@@ -9,16 +9,13 @@ import tempfile
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-from lib.learner.device import bare, first_process
-from lib.learner.events import Callback, name_of
+from lib.learner.callback import Callback, LearnerState, name_of
+from lib.learner.callbacks.accelerate import bare, first_process
 from lib.untouched import random_states, set_random_states
-
-if TYPE_CHECKING:
-    from lib.learner.learner import Learner
 
 
 class Checkpoint(Callback):
@@ -35,7 +32,7 @@ class Checkpoint(Callback):
     def __init__(self, path: str | Path, *, resume: bool = True) -> None:
         self.path, self.resume = Path(path), resume
 
-    def before_fit(self, learn: Learner) -> None:
+    def before_fit(self, learn: LearnerState) -> None:
         self.keepers = _keepers(learn)
         if not self.resume or not self.path.exists():
             return
@@ -54,7 +51,7 @@ class Checkpoint(Callback):
         learn.epoch, learn.step_count = state["epoch"], state["step_count"]
         set_random_states(state["random"], learn.data.train, learn.data.valid)
 
-    def after_epoch(self, learn: Learner) -> None:
+    def after_epoch(self, learn: LearnerState) -> None:
         if not first_process():
             return
         state = {
@@ -68,7 +65,7 @@ class Checkpoint(Callback):
         write(state, self.path)
 
 
-def _keepers(learn: Learner) -> dict[str, Callback]:
+def _keepers(learn: LearnerState) -> dict[str, Callback]:
     """Return the callbacks that have a state, under names that are the same in each run."""
     keepers = [callback for callback in learn.heard_by if hasattr(callback, "state_dict")]
     return {f"{i} {name_of(callback)}": callback for i, callback in enumerate(keepers)}

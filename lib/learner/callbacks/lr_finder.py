@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from lib import plots
-from lib.learner.events import Callback, CancelFit, CancelPass
-
-if TYPE_CHECKING:
-    from lib.learner.learner import Learner
+from lib.learner.callback import Callback, CancelFit, CancelPass, LearnerState
 
 SMOOTH = 0.9
 DIVERGED = 4.0
@@ -53,11 +49,11 @@ class Finder(Callback):
         self.losses: list[float] = []
         self.smoothed: list[float] = []
 
-    def before_batch(self, learn: Learner) -> None:
+    def before_batch(self, learn: LearnerState) -> None:
         for group in learn.optimiser.param_groups:
             group["lr"] = self.rates[len(self.losses)]
 
-    def after_loss(self, learn: Learner) -> None:
+    def after_loss(self, learn: LearnerState) -> None:
         loss = learn.loss_value.item()
         if not math.isfinite(loss):
             raise CancelFit
@@ -68,7 +64,7 @@ class Finder(Callback):
         if len(self.losses) == len(self.rates) or self.smoothed[-1] > best + (DIVERGED - 1) * abs(best):
             raise CancelFit
 
-    def before_valid(self, learn: Learner) -> None:
+    def before_valid(self, learn: LearnerState) -> None:
         raise CancelPass
 
     def found(self) -> LrFind:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from lib.learner.events import Callback
-
-if TYPE_CHECKING:
-    from lib.learner.learner import Learner
+from lib.learner.callback import Callback, LearnerState
 
 
 class Mean:
@@ -100,14 +97,14 @@ class Metrics(Callback):
         self.mean_loss = Mean()
         self.metrics = {name: _metric(metric) for name, metric in metrics.items()}
 
-    def before_train(self, learn: Learner) -> None:
+    def before_train(self, learn: LearnerState) -> None:
         self.mean_loss.reset()
         for metric in self.metrics.values():
             metric.reset()
 
     before_valid = before_train
 
-    def after_loss(self, learn: Learner) -> None:
+    def after_loss(self, learn: LearnerState) -> None:
         self.mean_loss.update(learn.loss_value.detach(), _size(learn.batch))
         if self.metrics:
             preds, targets = learn.preds, learn.targets
@@ -115,7 +112,7 @@ class Metrics(Callback):
             for metric in self.metrics.values():
                 metric.update(preds, targets)
 
-    def after_train(self, learn: Learner) -> None:
+    def after_train(self, learn: LearnerState) -> None:
         learn.log[f"{learn.stage}_loss"] = self.mean_loss.compute()
         for name, metric in self.metrics.items():
             learn.log[f"{learn.stage}_{name}"] = float(metric.compute())

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 from IPython import get_ipython
 from IPython.display import Markdown, display
 
-from lib.learner.device import first_process
-from lib.learner.events import Callback
-from lib.learner.recorder import Recorder
-
-if TYPE_CHECKING:
-    from lib.learner.learner import Learner
+from lib.learner.callback import Callback, LearnerState
+from lib.learner.callbacks.accelerate import first_process
+from lib.learner.callbacks.recorder import Recorder
 
 BAR = 20
 
@@ -36,28 +33,28 @@ class Progress(Callback):
         self.interval, self.recorder = interval, plot
         self._screen: _Notebook | _Terminal | None = None
 
-    def before_fit(self, learn: Learner) -> None:
+    def before_fit(self, learn: LearnerState) -> None:
         self.rows: list[dict[str, float]] = []
         self._fit_started = self._shown = time.perf_counter()
         if first_process():
             self._screen = _Notebook() if _in_notebook() else _Terminal(sys.stderr)
 
-    def before_epoch(self, learn: Learner) -> None:
+    def before_epoch(self, learn: LearnerState) -> None:
         self._started = time.perf_counter()
 
-    def after_batch(self, learn: Learner) -> None:
+    def after_batch(self, learn: LearnerState) -> None:
         now = time.perf_counter()
         if self._screen is not None and now - self._shown >= self.interval:
             self._shown = now
             self._screen.show(self.rows, self._line(learn, now - self._fit_started))
 
-    def after_epoch(self, learn: Learner) -> None:
+    def after_epoch(self, learn: LearnerState) -> None:
         if self._screen is None:
             return
         self.rows.append({"epoch": learn.epoch, **learn.log, "seconds": time.perf_counter() - self._started})
         self._screen.row(self.rows)
 
-    def cleanup_fit(self, learn: Learner) -> None:
+    def cleanup_fit(self, learn: LearnerState) -> None:
         screen, self._screen = self._screen, None
         if screen is not None:
             screen.close(self.rows)
@@ -72,7 +69,7 @@ class Progress(Callback):
         self.rows = list(state["rows"])
 
     @staticmethod
-    def _line(learn: Learner, seconds: float) -> str:
+    def _line(learn: LearnerState, seconds: float) -> str:
         part = learn.progress
         done = int(part * BAR)
         left = f"{seconds * (1 - part) / part:.0f} s left" if part else ""

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 
 from lib import plots
-from lib.learner.events import Callback
-
-if TYPE_CHECKING:
-    from lib.learner.learner import Learner
+from lib.learner.callback import Callback, LearnerState
 
 
 class Recorder(Callback):
@@ -36,15 +33,15 @@ class Recorder(Callback):
         self.history: list[dict[str, float]] = []
         self._recent: list[torch.Tensor] = []
 
-    def before_fit(self, learn: Learner) -> None:
+    def before_fit(self, learn: LearnerState) -> None:
         self._clear()
         group = learn.optimiser.param_groups[0]
         self._momentum = next((key for key in ("betas", "momentum") if key in group), None)
 
-    def before_epoch(self, learn: Learner) -> None:
+    def before_epoch(self, learn: LearnerState) -> None:
         self._started = time.perf_counter()
 
-    def after_loss(self, learn: Learner) -> None:
+    def after_loss(self, learn: LearnerState) -> None:
         if not learn.training:
             return
         self._recent.append(learn.loss_value.detach())  # read at the end of the epoch: reading waits for a GPU
@@ -55,12 +52,12 @@ class Recorder(Callback):
         elif self._momentum:
             self.momenta.append(group["momentum"])
 
-    def after_epoch(self, learn: Learner) -> None:
+    def after_epoch(self, learn: LearnerState) -> None:
         self.cleanup_epoch(learn)
         seconds = time.perf_counter() - self._started
         self.history.append({"epoch": learn.epoch, **learn.log, "batches": len(self.losses), "seconds": seconds})
 
-    def cleanup_epoch(self, learn: Learner) -> None:
+    def cleanup_epoch(self, learn: LearnerState) -> None:
         self.losses += [loss.item() for loss in self._recent]
         self._recent = []
 

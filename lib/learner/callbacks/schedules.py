@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from torch.optim import Optimizer
 
-from lib.learner.events import Callback
-
-if TYPE_CHECKING:
-    from lib.learner.learner import Learner
+from lib.learner.callback import Callback, LearnerState
 
 Schedule = Callable[[float], float]
 
@@ -60,16 +56,16 @@ class Scheduled(Callback):
             raise ValueError("nothing is scheduled: pass lr=, momentum= or both, such as lr=one_cycle()")
         self.lr, self.momentum, self.by = lr, momentum, by
 
-    def before_fit(self, learn: Learner) -> None:
+    def before_fit(self, learn: LearnerState) -> None:
         self.rates = [group["lr"] for group in learn.optimiser.param_groups]
         if self.momentum is not None:
             read_momentum(learn.optimiser)
 
-    def before_epoch(self, learn: Learner) -> None:
+    def before_epoch(self, learn: LearnerState) -> None:
         if self.by == "epoch":
             self._set(learn.optimiser, learn.epoch / learn.epochs)
 
-    def before_batch(self, learn: Learner) -> None:
+    def before_batch(self, learn: LearnerState) -> None:
         if self.by == "batch" and learn.training:
             self._set(learn.optimiser, learn.progress)
 

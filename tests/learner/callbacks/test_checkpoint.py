@@ -24,7 +24,7 @@ from lib.learner import (
     momentum_cycle,
     one_cycle,
 )
-from lib.learner.checkpoint import read, write
+from lib.learner.callbacks.checkpoint import read, write
 from lib.untouched import random_states
 from tests.learner.problem import SGD, AdamW, learner, loaders, net, same, weights
 

@@ -10,7 +10,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 from lib.learner import Accuracy, Metrics, Progress, Recorder
-from lib.learner.progress import table
+from lib.learner.callbacks.progress import table
 from tests.learner.problem import learner, raising
 
 WIPE = "\r\033[K"
