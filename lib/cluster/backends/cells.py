@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib.cluster.full import Shift
-from lib.cluster.threads import Threads
+from lib.cluster.backends.full import Shift
+from lib.cluster.backends.threads import Threads
 
 KINDS = {"flat": 0, "triangular": 1, "gaussian": 2}
 AXES = 3  # points of fewer dimensions get axes of zeros in front

@@ -16,9 +16,10 @@ import torch
 from scipy.ndimage import correlate1d
 from torch import Tensor
 
-from lib.cluster.cells import AXES, padded
-from lib.cluster.full import Shift, reach
-from lib.cluster.threads import Threads
+from lib.cluster.backends.cells import AXES, padded
+from lib.cluster.backends.full import Shift
+from lib.cluster.backends.threads import Threads
+from lib.cluster.kernels import reach
 
 ORDER = 6
 SPACING = (0.15, 0.15, 0.25)  # bandwidths between nodes, in 1, 2 and 3 dimensions: there nodes are dear

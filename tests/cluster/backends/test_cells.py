@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib.cluster import cells, full
+from lib.cluster.backends import cells, full
 from tests.cluster.blobs import blobs
 
 REACH = 5.7  # bandwidths, where a Gaussian weighs 1e-7

@@ -1,47 +1,26 @@
-"""A step against all of the data: its kernels, its batches, its memory."""
-
-import math
+"""A step against all of the data: its batches, its memory."""
 
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lib.cluster import full
+from lib.cluster.backends import full
+from lib.cluster.kernels import KERNELS
 from tests.cluster.blobs import blobs, plain
 
-DISTANCES = torch.tensor([0.0, 0.5, 1.0, 1.25, 2.0, 9.0], dtype=torch.float64)
 
-
-@pytest.mark.parametrize("bandwidth", [0.25, 1.0, 4.0])
-@pytest.mark.parametrize(
-    ("kernel", "weights"),
-    [
-        ("gaussian", [1, math.exp(-1 / 8), math.exp(-1 / 2), math.exp(-25 / 32), math.exp(-2), math.exp(-81 / 2)]),
-        ("flat", [1, 1, 1, 0, 0, 0]),
-        ("triangular", [1, 0.5, 0, 0, 0, 0]),
-    ],
-)
-def test_a_kernel_weighs_distances_in_bandwidths(kernel, weights, bandwidth):
-    squared = (DISTANCES * bandwidth).square()
-    before = squared.clone()
-    found = full.KERNELS[kernel](squared, bandwidth)
-    assert found.tolist() == pytest.approx(weights, rel=1e-14)
-    assert found.dtype == torch.float64
-    assert torch.equal(squared, before)
-
-
-@pytest.mark.parametrize("kernel", full.KERNELS)
+@pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("d", [1, 2, 5])
 @pytest.mark.parametrize("rows", [1, 7, 60, 1000])
 def test_a_step_is_that_of_a_plain_loop(kernel, d, rows):
     x = blobs(d=d)
     moved, weight = full.shift(x, 0.8, kernel, rows)(x)
     torch.testing.assert_close(moved, plain(x, 0.8, kernel, max_iter=1)[1], rtol=0, atol=1e-12)
-    sums = full.KERNELS[kernel](torch.cdist(x, x).square(), 0.8).sum(1)
+    sums = KERNELS[kernel](torch.cdist(x, x).square(), 0.8).sum(1)
     torch.testing.assert_close(weight, sums, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("kernel", full.KERNELS)
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_a_point_that_sees_nothing_stays(kernel):
     here = torch.tensor([[900.0, -900.0], [0.0, 0.0]], dtype=torch.float64)
     moved, weight = full.shift(blobs() * 0.01, 1.0, kernel, 10)(here)
@@ -81,7 +60,7 @@ class Held(TorchDispatchMode):
         return result
 
 
-@pytest.mark.parametrize("kernel", full.KERNELS)
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_four_of_the_largest_tensors_fit_in_the_memory(kernel):
     x, memory = blobs(400), 200_000
     step = full.shift(x, 0.5, kernel, full.rows_within(memory, 400, 2))

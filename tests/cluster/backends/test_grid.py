@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib.cluster import field, full, mean_shift
+from lib.cluster import mean_shift
+from lib.cluster.backends import full, grid
 from tests.cluster.blobs import blobs
 
 SIDES = {1: 400.0, 2: 25.0, 3: 4.0}  # of a box, in bandwidths, that takes moments by d
@@ -13,7 +14,7 @@ SIDES = {1: 400.0, 2: 25.0, 3: 4.0}  # of a box, in bandwidths, that takes momen
 
 def steps(data, points, bandwidth):
     """Return where the points move and the weights they see: by the grid, then in full."""
-    return *field.shift(data, bandwidth)(points), *full.shift(data, bandwidth, "gaussian", len(points))(points)
+    return *grid.shift(data, bandwidth)(points), *full.shift(data, bandwidth, "gaussian", len(points))(points)
 
 
 @pytest.mark.parametrize("d", [1, 2, 3])
@@ -55,20 +56,20 @@ def test_a_constant_column_stays_and_costs_few_nodes(column):
     data[:, column] = 7.7
     moved, _, theirs, _ = steps(data, data, 0.8)
     torch.testing.assert_close(moved, theirs, rtol=0, atol=1e-4)
-    assert field.nodes(data, 0.8) <= 9 * field.nodes(data[:, [i for i in range(3) if i != column]], 0.8)
+    assert grid.nodes(data, 0.8) <= 9 * grid.nodes(data[:, [i for i in range(3) if i != column]], 0.8)
 
 
 @pytest.mark.parametrize("d", [1, 2, 3])
 def test_the_grid_holds_the_data_once_and_has_the_nodes_foretold(d, monkeypatch):
-    data, grids, convolved = blobs(50, d, box=4.0), [], field._convolved
+    data, grids, convolved = blobs(50, d, box=4.0), [], grid._convolved
 
-    def count(grid, *rest):
-        grids.append(grid.copy())
-        return convolved(grid, *rest)
+    def count(counts, *rest):
+        grids.append(counts.copy())
+        return convolved(counts, *rest)
 
-    monkeypatch.setattr(field, "_convolved", count)
-    field.shift(data, 0.9)
-    assert grids[0].size == field.nodes(data, 0.9)
+    monkeypatch.setattr(grid, "_convolved", count)
+    grid.shift(data, 0.9)
+    assert grids[0].size == grid.nodes(data, 0.9)
     assert grids[0].sum() == pytest.approx(50, rel=1e-9)
 
 
@@ -85,7 +86,7 @@ def test_points_between_the_data_are_read_as_well():
 def test_a_point_that_sees_nothing_stays_and_has_no_negative_weight():
     data = torch.tensor([[0.0, 0.0], [20.0, 20.0]], dtype=torch.float64)
     points = torch.linspace(3, 17, 500, dtype=torch.float64)[:, None].expand(-1, 2).contiguous()
-    moved, weight = field.shift(data, 1.0)(points)
+    moved, weight = grid.shift(data, 1.0)(points)
     assert torch.equal(moved, points)
     assert weight.min() == 0
     assert weight.max() < 1e-3
@@ -108,18 +109,18 @@ def test_the_ends_are_within_a_thousandth_of_a_bandwidth(d, seed, outliers):
 def test_a_crowd_just_in_sight_of_one_point_is_not_cut_off(far):
     data = torch.cat([torch.zeros(1_000_000, 1), torch.tensor([[far]])]).double()
     lonely = data[-1:]
-    ours, theirs = (make(lonely)[0] for make in (field.shift(data, 1.0), full.shift(data, 1.0, "gaussian", 1)))
+    ours, theirs = (make(lonely)[0] for make in (grid.shift(data, 1.0), full.shift(data, 1.0, "gaussian", 1)))
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-3)
 
 
 def test_four_dimensions_are_refused():
     with pytest.raises(ValueError, match=r"a grid is for up to 3 dimensions, got \[5, 4\]"):
-        field.shift(torch.zeros(5, 4, dtype=torch.float64), 1.0)
+        grid.shift(torch.zeros(5, 4, dtype=torch.float64), 1.0)
 
 
 def test_a_step_changes_neither_data_nor_points():
     data, points = blobs(seed=1), blobs(seed=1) + 0.01
     kept = data.clone(), points.clone()
-    field.shift(data, 1.0)(points)
+    grid.shift(data, 1.0)(points)
     assert torch.equal(data, kept[0])
     assert torch.equal(points, kept[1])

@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from lib.cluster.threads import PART, Threads
+from lib.cluster.backends.threads import PART, Threads
 
 
 @pytest.fixture(params=[1, 2, 5])
