@@ -31,7 +31,7 @@ from lib.diffusion.schedule import Schedule
 POCKET = "pocket"
 STABLE_DIFFUSION = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 PINNED = {STABLE_DIFFUSION: "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"}  # the revision where none is named
-POCKET_FOLDER, POCKET_COMMAND = "models/pocket", "python -m lib.diffusion.pocket train"
+POCKET_FOLDER, POCKET_COMMAND = "models/pocket", "python -m recipes.pocket"
 WEIGHTS = {
     "text_encoder": "model.safetensors",
     "vae": "diffusion_pytorch_model.safetensors",

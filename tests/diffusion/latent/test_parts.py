@@ -11,9 +11,9 @@ import torch
 from diffusers import DDIMScheduler, PNDMScheduler
 from huggingface_hub.errors import LocalEntryNotFoundError, RevisionNotFoundError
 
-from lib.diffusion import parts as module
-from lib.diffusion.parts import Parts, schedule_of
-from tests.diffusion.hub import serve
+from lib.diffusion.latent import parts as module
+from lib.diffusion.latent.parts import Parts, schedule_of
+from tests.diffusion.latent.hub import serve
 
 
 @pytest.fixture
@@ -193,7 +193,7 @@ def test_the_pocket_that_ships_is_checked_and_its_command_is_told(monkeypatch, t
     manifest = tmp_path / "manifest.json"
     manifest.write_text('{"files": {}}')
     monkeypatch.setattr(module.data, "MANIFEST", manifest)
-    with pytest.raises(ValueError, match=r"not in the manifest\nTo make it: python -m lib.diffusion.pocket train"):
+    with pytest.raises(ValueError, match=r"not in the manifest\nTo make it: python -m recipes.pocket"):
         Parts.load()
 
 

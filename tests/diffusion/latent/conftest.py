@@ -5,8 +5,8 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from lib.diffusion.parts import Parts
-from lib.diffusion.pocket import models
+from lib.diffusion.latent import Parts
+from recipes.pocket import models
 
 
 def small_pipeline(scheduler=None, seed=0):
