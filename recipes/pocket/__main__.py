@@ -1,4 +1,4 @@
-"""Train Pocket Stable Diffusion and ship it: `python -m lib.diffusion.pocket train`.
+"""Train Pocket Stable Diffusion and ship it: `python -m recipes.pocket`.
 
 Three parts learn, one after the other. One that is trained is not trained again, and one that was cut off goes on after
 its last whole pass; when all are there, the folder is written, each file with its entry in the manifest.
@@ -16,11 +16,11 @@ from pathlib import Path
 import torch
 
 from lib import data, files, measure
-from lib.diffusion.parts import POCKET_COMMAND, POCKET_FOLDER, WEIGHTS
-from lib.diffusion.pocket import folder, models
-from lib.diffusion.pocket.train import Pool, Recipe, Say, train_clip, train_unet, train_vae
+from lib.diffusion.latent.parts import POCKET_COMMAND, POCKET_FOLDER, WEIGHTS
+from recipes.pocket import folder, models
+from recipes.pocket.train import Pool, Recipe, Say, train_clip, train_unet, train_vae
 
-RUNS = Path(__file__).resolve().parents[3] / "_build" / "pocket"
+RUNS = Path(__file__).resolve().parents[2] / "_build" / "pocket"
 RECIPES = {
     "clip": Recipe(minutes=10, batch_size=256, rate=1e-3),
     "vae": Recipe(minutes=60, batch_size=32, rate=2e-3, ema=0.998),
@@ -68,8 +68,7 @@ def stage(
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m lib.diffusion.pocket", description=__doc__)
-    parser.add_argument("action", choices=("train",))
+    parser = argparse.ArgumentParser(prog=POCKET_COMMAND, description=__doc__)
     parser.add_argument("--stage", choices=RECIPES, action="append", help="only this, anew (may be given twice)")
     parser.add_argument("--scenes", type=int, default=150_000 if torch.cuda.is_available() else 30_000)
     told = ", ".join(f"{name} {recipe.minutes:g}" for name, recipe in RECIPES.items())

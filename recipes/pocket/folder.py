@@ -13,9 +13,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from lib import data, scenes
-from lib.diffusion.parts import POCKET_COMMAND, POCKET_FOLDER
-from lib.diffusion.pocket import models
-from lib.diffusion.pocket.train import restore_text
+from lib.diffusion.latent.parts import POCKET_COMMAND, POCKET_FOLDER
+from recipes.pocket import models
+from recipes.pocket.train import restore_text
 
 LARGEST = 12 * 2**20  # bytes, of all files together
 MADE = {"text_encoder": "clip", "vae": "vae", "unet": "unet"}  # which training made a part

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from lib import data, files, scenes
-from lib.diffusion.pocket import models
 from lib.diffusion.training import Noised, Told
 from lib.learner import (
     EMA,
@@ -27,11 +26,13 @@ from lib.learner import (
     Checkpoint,
     ClipGradients,
     Learner,
+    LearnerState,
     MixedPrecision,
     Scheduled,
     StopAtNaN,
     one_cycle,
 )
+from recipes.pocket import models
 
 Say = Callable[[str], None]
 PASSES = 10_000  # more than there is ever time for
@@ -61,10 +62,10 @@ class Clock(Callback):
         """How much of the time is over, from 0 to 1."""
         return min(1.0, (time.monotonic() - self.began) / self.seconds)
 
-    def before_fit(self, learn: Learner) -> None:
+    def before_fit(self, learn: LearnerState) -> None:
         self.began = time.monotonic()
 
-    def after_batch(self, learn: Learner) -> None:
+    def after_batch(self, learn: LearnerState) -> None:
         if learn.training and self.share == 1:
             raise CancelFit
 

@@ -8,12 +8,12 @@ from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file
 
 from lib import scenes
-from lib.diffusion.parts import POCKET_COMMAND, WEIGHTS
-from lib.diffusion.pocket import __main__ as command
-from lib.diffusion.pocket import folder, models
-from lib.diffusion.pocket import train as stages
-from lib.diffusion.pocket.train import Clock, Pool, Recipe, tokenised
+from lib.diffusion.latent.parts import POCKET_COMMAND, WEIGHTS
 from lib.weights import data
+from recipes.pocket import __main__ as command
+from recipes.pocket import folder, models
+from recipes.pocket import train as stages
+from recipes.pocket.train import Clock, Pool, Recipe, tokenised
 
 TINY = Recipe(minutes=0.005, batch_size=8, rate=1e-3, ema=0.5)
 
@@ -148,10 +148,10 @@ def test_the_command_trains_what_is_missing_and_ships_what_is_whole(tmp_path, ca
     ship = folder.ship
     monkeypatch.setattr(command.folder, "ship", lambda place: ship(place, manifest=manifest))
     options = ["--scenes", "16", "--minutes", "0.003", "--batch-size", "8", "--folder", str(tmp_path / "runs")]
-    assert command.main(["train", "--stage", "clip", *options]) == 0
+    assert command.main(["--stage", "clip", *options]) == 0
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["clip.json", "text_encoder.safetensors"]
     assert not (tmp_path / "models").exists()
-    assert command.main(["train", *options]) == 0
+    assert command.main([*options]) == 0
     said = capsys.readouterr().out
     assert said.count("clip: 0.003 minutes") == 1
     assert "unet: 0.003 minutes" in said
@@ -159,6 +159,6 @@ def test_the_command_trains_what_is_missing_and_ships_what_is_whole(tmp_path, ca
     listed = json.loads(manifest.read_text())["files"]
     assert listed[f"models/pocket/vae/{WEIGHTS['vae']}"]["made_by"].startswith(f"{POCKET_COMMAND} --stage vae")
     monkeypatch.setattr(command.data, "MANIFEST", manifest)
-    assert command.main(["train", "--stage", "unet", "--from-shipped", *options]) == 0
+    assert command.main(["--stage", "unet", "--from-shipped", *options]) == 0
     again = json.loads(manifest.read_text())["files"]
     assert again[f"models/pocket/unet/{WEIGHTS['unet']}"]["made_by"].endswith("--from-shipped")
