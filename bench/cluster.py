@@ -17,7 +17,8 @@ from sklearn.cluster import MeanShift
 from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 
-from lib.cluster import Clusters, cells, field, full, mean_shift
+from lib.cluster import Clusters, mean_shift
+from lib.cluster.backends import cells, full, grid
 from lib.measure import Record, compare
 
 SEED, SIDE, BLOBS = 0, 20.0, 20
@@ -106,7 +107,7 @@ def _growth(name: str, about: str, larger: Callable[[int], float], repeats: int 
             seconds[n].append(time.perf_counter() - start)
     medians = {n: statistics.median(values) for n, values in seconds.items()}
     told = ", ".join(f"{n:,}: {value:.2f} s" for n, value in medians.items())
-    steps = {n: (field.shift(x, BANDWIDTH), full.shift(x, BANDWIDTH, "gaussian", 20)) for n, x in data.items()}
+    steps = {n: (grid.shift(x, BANDWIDTH), full.shift(x, BANDWIDTH, "gaussian", 20)) for n, x in data.items()}
     worst = max(_apart(data[n], *both, BANDWIDTH) for n, both in steps.items())
     ends = _apart(data[SIZES[0]], *steps[SIZES[0]], BANDWIDTH, steps=100)
     return Record(

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from lib.diffusion.draw import draw
+from lib.diffusion.fashion import CLASSES, REGIMES, load
 from lib.diffusion.samplers import normal, seeded
-from lib.diffusion.train import CLASSES, REGIMES, load
 from lib.measure import Record, compare
 
 SEED, STEPS = 0, 50

@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import statistics
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -20,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from lib import data
-from lib.diffusion import train
+from lib.diffusion import fashion
 from lib.diffusion.draw import draw
 from lib.diffusion.scores import fid, kid
 from lib.measure import Record
@@ -85,7 +87,7 @@ class Judge:
     """The shipped classifier, what it sees in the test images, and the floor: as many training images against them."""
 
     def __init__(self, loaded: data.Dataset) -> None:
-        self.net = train.load("classifier")
+        self.net = fashion.load("classifier")
         self.test = self.features(loaded.test.images)
         self.training = self.features(loaded.train.images)
         self.right = {
@@ -99,7 +101,7 @@ class Judge:
 
     def features(self, images: Tensor) -> Tensor:
         """Return the features [n, 96] of images [n, 28, 28] in [0, 255]."""
-        return train.features(self.net, train.padded(images[:, None].float() / 255))
+        return fashion.features(self.net, fashion.padded(images[:, None].float() / 255))
 
     def floor(self, count: int, most: int = 20) -> list[float]:
         """Return the FID of each of up to `most` sets of training images, none in two of them."""
@@ -124,10 +126,9 @@ def records(say: Say, runs: Path = RUNS) -> Iterator[Record]:
     loaded = data.load("fashion_mnist")
     if loaded.source.kind == "part":
         raise ValueError(f"diffusion-full needs all the images, got {loaded.source}: set LIB_DATA to their folder")
-    as_long = {key: _entry("unet").get(key) for key in ("epochs", "batch_size")}
     for name in ("plain", "min-snr"):
         if not _entry(name):
-            train.train(name, **as_long, say=say)
+            _train(name, **{key: _entry("unet")[key] for key in ("epochs", "batch_size")})
     judge = Judge(loaded)
     seen = partial(drawn, judge=judge, say=say, runs=runs)
     plain, within, weighed, ddpm = long(2048 if torch.cuda.is_available() else 512)
@@ -180,7 +181,7 @@ def guidance(judge: Judge, seen: Callable[[Drawing], Tensor]) -> Iterator[Record
     for scale in GUIDANCE:
         drawing = Drawing(guidance=scale, count=1024, steps=25)
         features = seen(drawing)
-        wanted = torch.arange(len(features)) % train.CLASSES
+        wanted = torch.arange(len(features)) % fashion.CLASSES
         right = 100 * (judge.read(features) == wanted).float().mean().item()
         rows[scale] = (right, variety(features, wanted), judge.excess(features))
     best = max(rows, key=lambda scale: rows[scale][0])
@@ -212,12 +213,12 @@ def drawn(drawing: Drawing, judge: Judge, say: Say, runs: Path = RUNS) -> Tensor
     batches = [(first, min(size, drawing.count - first)) for first in range(0, drawing.count, size)]
     kept = {batch: folder / "{}-{}.pt".format(*batch) for batch in batches}
     missing = [batch for batch, path in kept.items() if not path.exists()]
-    net = train.load(drawing.model) if missing else None
+    net = fashion.load(drawing.model) if missing else None
 
     def one(batch: tuple[int, int]) -> None:
         images = pictures(net, drawing, *batch)
         part = kept[batch].with_suffix(".part")
-        torch.save(train.features(judge.net, images), part)
+        torch.save(fashion.features(judge.net, images), part)
         part.replace(kept[batch])
         say(f"{drawing.model}, {drawing}: those from {batch[0]} on drawn")
 
@@ -233,7 +234,7 @@ def drawn(drawing: Drawing, judge: Judge, say: Say, runs: Path = RUNS) -> Tensor
 
 def pictures(net: nn.Module, drawing: Drawing, first: int, count: int) -> Tensor:
     """Draw pictures `first` to `first + count - 1` of a drawing: [count, 1, 32, 32], on the CPU."""
-    regime = train.REGIMES[drawing.model]
+    regime = fashion.REGIMES[drawing.model]
     net = net.to("cuda" if torch.cuda.is_available() else "cpu")
     schedule = regime.schedule
     times = drawing.steps if drawing.highest is None else schedule.karras(drawing.steps, highest=drawing.highest)
@@ -241,7 +242,7 @@ def pictures(net: nn.Module, drawing: Drawing, first: int, count: int) -> Tensor
         net,
         schedule,
         regime.prediction,
-        torch.arange(first, first + count) % train.CLASSES,
+        torch.arange(first, first + count) % fashion.CLASSES,
         sampler=drawing.sampler,
         steps=times,
         guidance=drawing.guidance,
@@ -259,6 +260,12 @@ def digest(drawing: Drawing) -> str:
     return hashlib.sha256(json.dumps([values, sums], sort_keys=True).encode()).hexdigest()[:12]
 
 
+def _train(name: str, epochs: int, batch_size: int) -> None:
+    """Let the recipe train a model as long as the one that ships; what it says goes where no records do."""
+    options = ["--epochs", str(epochs), "--batch-size", str(batch_size)]
+    subprocess.run([sys.executable, *fashion.COMMAND.split()[1:], name, *options], check=True, stdout=sys.stderr)
+
+
 def _entry(name: str) -> dict[str, Any]:
     """Return what the manifest says of a model's weights; nothing where there are none."""
-    return json.loads(train.listed(name).read_text())["files"].get(f"models/fashion/{name}.safetensors", {})
+    return json.loads(fashion.listed(name).read_text())["files"].get(f"models/fashion/{name}.safetensors", {})

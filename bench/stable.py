@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lib import data
 from lib.diffusion import latent
-from lib.diffusion.parts import POCKET_FOLDER, Parts
+from lib.diffusion.latent import POCKET_FOLDER, Parts
 from lib.diffusion.samplers import seeded
 from lib.measure import Record, compare
 

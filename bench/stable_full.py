@@ -25,8 +25,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lib import data, scenes
-from lib.diffusion import editing, latent
-from lib.diffusion.parts import POCKET_FOLDER, Parts
+from lib.diffusion import latent
+from lib.diffusion.latent import POCKET_FOLDER, Parts
 from lib.diffusion.samplers import sample_ddim
 from lib.measure import Record, machine
 from lib.scenes.read import read
@@ -165,7 +165,7 @@ def inverted(judged: Judged, first: int, n: int) -> dict[str, Tensor]:
     """Go to noise and back, 200 steps each way."""
     parts = judged.parts
     pictures = _fresh(first, n, None, None).pictures().to(parts.device)
-    hidden = editing.invert(parts, pictures, steps=200)
+    hidden = latent.invert(parts, pictures, steps=200)
     empty = latent.encode_prompt(parts, "").expand(n, -1, -1)
     with torch.no_grad():
         z = sample_ddim(latent.conditioned(parts, empty), hidden, parts.schedule, latent.times(parts, 200))
@@ -176,21 +176,21 @@ def inverted(judged: Judged, first: int, n: int) -> dict[str, Tensor]:
 def edited(judged: Judged, first: int, n: int, _defaults: str) -> dict[str, Tensor]:
     """Edit with DiffEdit at its defaults, which are named so that others are measured anew."""
     pictures, source, target, _ = judged.some(first, n)
-    edit = editing.diffedit(judged.parts, pictures, source, target, seed=SEED, first=first)
+    edit = latent.diffedit(judged.parts, pictures, source, target, seed=SEED, first=first)
     return {**_judged(judged, first, edit.pictures), "iou": _iou(judged, first, edit.mask)}
 
 
 def edited_to(judged: Judged, first: int, n: int, strength: float, _defaults: str) -> dict[str, Tensor]:
     """Edit with DiffEdit at another strength."""
     pictures, source, target, _ = judged.some(first, n)
-    edit = editing.diffedit(judged.parts, pictures, source, target, strength=strength, seed=SEED, first=first)
+    edit = latent.diffedit(judged.parts, pictures, source, target, strength=strength, seed=SEED, first=first)
     return {**_judged(judged, first, edit.pictures), "iou": _iou(judged, first, edit.mask)}
 
 
 def with_true_mask(judged: Judged, first: int, n: int, _defaults: str) -> dict[str, Tensor]:
     """Edit with DiffEdit inside of the true mask."""
     pictures, source, target, mask = judged.some(first, n)
-    edit = editing.diffedit(judged.parts, pictures, source, target, mask=mask, draws=1, seed=SEED, first=first)
+    edit = latent.diffedit(judged.parts, pictures, source, target, mask=mask, draws=1, seed=SEED, first=first)
     return _judged(judged, first, edit.pictures)
 
 
@@ -233,7 +233,7 @@ def pipeline(parts: Parts) -> diffusers.StableDiffusionDiffEditPipeline:
 
 
 def _edits(judged: Judged) -> Iterator[Record]:
-    defaults = str(inspect.signature(editing.diffedit))
+    defaults = str(inspect.signature(latent.diffedit))
     ours = judged.scores("edits", edited, defaults)
     true = judged.scores("edits-true-mask", with_true_mask, defaults)
     peer = judged.scores("edits-diffusers", theirs)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lib.cluster import check, full
+from lib.cluster import check
+from lib.cluster.backends import full
 
 MIB = 2**20
 

@@ -11,9 +11,10 @@ from scipy.spatial import KDTree
 from torch import Tensor
 
 from lib.checks import known
-from lib.cluster import cells, check, full
-from lib.cluster import field as grid
-from lib.cluster.full import KERNELS, Shift
+from lib.cluster import check
+from lib.cluster.backends import cells, full, grid
+from lib.cluster.backends.full import Shift
+from lib.cluster.kernels import KERNELS, reach
 
 MIB = 2**20
 ALGORITHMS = ("auto", "full", "nearest")
@@ -98,8 +99,8 @@ def _machinery(
     data: Tensor, bandwidth: float, kernel: str, algorithm: str, rows: int, memory: int
 ) -> tuple[str, Callable[[Tensor], Shift]]:
     """Choose how a step is computed; return its name, and a function of the data that makes one."""
-    reach = full.reach(kernel, len(data))
-    can = data.device.type == "cpu" and cells.fits(data, reach * bandwidth)
+    far = reach(kernel, len(data))
+    can = data.device.type == "cpu" and cells.fits(data, far * bandwidth)
     if algorithm == "full" or (algorithm == "auto" and not can):
         return "full", lambda data: full.shift(data, bandwidth, kernel, rows)
     if not can:
@@ -110,7 +111,7 @@ def _machinery(
     n, nodes = len(data), grid.nodes(data, bandwidth) if kernel == "gaussian" else math.inf
     if nodes <= min(max(FEW, n**2 // 4), memory // grid.NODE):
         return "grid", lambda data: grid.shift(data, bandwidth)
-    return "cells", lambda data: cells.shift(data, bandwidth, kernel, reach)
+    return "cells", lambda data: cells.shift(data, bandwidth, kernel, far)
 
 
 def _climb(

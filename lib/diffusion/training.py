@@ -11,7 +11,7 @@ from torch import Tensor
 from lib.checks import known
 from lib.diffusion.denoise import PREDICTIONS, target
 from lib.diffusion.schedule import Schedule
-from lib.learner import Callback, Learner
+from lib.learner import Callback, LearnerState
 
 
 class Noised(Callback):
@@ -39,13 +39,13 @@ class Noised(Callback):
         self.schedule, self.prediction, self.null, self.drop, self.seed = schedule, prediction, null, drop, seed
         self.fixed: torch.Generator | None = None
 
-    def before_valid(self, _learn: Learner) -> None:
+    def before_valid(self, _learn: LearnerState) -> None:
         self.fixed = torch.Generator().manual_seed(self.seed)
 
-    def cleanup_valid(self, _learn: Learner) -> None:
+    def cleanup_valid(self, _learn: LearnerState) -> None:
         self.fixed = None
 
-    def before_batch(self, learn: Learner) -> None:
+    def before_batch(self, learn: LearnerState) -> None:
         images, labels = learn.batch
         n, draw = len(images), self.fixed
         where = images.device if draw is None else "cpu"  # in validation the same on every device
@@ -65,7 +65,7 @@ class WeightedLoss(Callback):
     def __init__(self, weights: Callable[[Tensor], Tensor]) -> None:
         self.weights = weights
 
-    def loss(self, learn: Learner) -> None:
+    def loss(self, learn: LearnerState) -> None:
         error = (learn.preds - learn.targets).square().flatten(1).mean(dim=1)
         learn.loss_value = (self.weights(learn.inputs[1]).to(error) * error).mean()
 
@@ -102,11 +102,11 @@ class Told(Callback):
     def load_state_dict(self, state: dict[str, float]) -> None:
         self.began = time.monotonic() - state["seconds"]
 
-    def after_batch(self, learn: Learner) -> None:
+    def after_batch(self, learn: LearnerState) -> None:
         if learn.training and learn.batch_index % self.every == 0:
             loss = learn.loss_value.item()
             self.say(f"epoch {learn.epoch + 1}, batch {learn.batch_index + 1}: loss {loss:.4f}, {self.seconds:.0f} s")
 
-    def after_epoch(self, learn: Learner) -> None:
+    def after_epoch(self, learn: LearnerState) -> None:
         told = ", ".join(f"{key} {value:.4f}" for key, value in learn.log.items())
         self.say(f"epoch {learn.epoch + 1} of {learn.epochs}: {told}")

@@ -1,17 +1,23 @@
 """The training loop and its callbacks."""
 
 from lib.data.loaders import DataLoaders
-from lib.learner.checkpoint import Checkpoint
-from lib.learner.device import Accelerated, BatchTransform, DeviceCallback, MixedPrecision
-from lib.learner.events import EVENTS, Callback, CancelBatch, CancelEpoch, CancelFit, CancelPass
-from lib.learner.finder import LrFind
+from lib.learner.callback import Callback, CancelBatch, CancelEpoch, CancelFit, CancelPass, LearnerState
+from lib.learner.callbacks.accelerate import Accelerated
+from lib.learner.callbacks.activations import ActivationStats
+from lib.learner.callbacks.checkpoint import Checkpoint
+from lib.learner.callbacks.clipping import ClipGradients
+from lib.learner.callbacks.device import DeviceCallback
+from lib.learner.callbacks.ema import EMA
+from lib.learner.callbacks.lr_finder import LrFind
+from lib.learner.callbacks.metrics import Accuracy, Mean, Metrics
+from lib.learner.callbacks.precision import MixedPrecision
+from lib.learner.callbacks.progress import Progress
+from lib.learner.callbacks.recorder import Recorder
+from lib.learner.callbacks.schedules import Scheduled, cosine, momentum_cycle, one_cycle
+from lib.learner.callbacks.stopping import EarlyStop, SingleBatch, StopAtNaN
+from lib.learner.callbacks.transform import BatchTransform
+from lib.learner.events import EVENTS
 from lib.learner.learner import Learner
-from lib.learner.metrics import Accuracy, Mean, Metrics
-from lib.learner.progress import Progress
-from lib.learner.recorder import Recorder
-from lib.learner.schedules import Scheduled, cosine, momentum_cycle, one_cycle
-from lib.learner.stats import ActivationStats
-from lib.learner.steering import EMA, ClipGradients, EarlyStop, SingleBatch, StopAtNaN
 from lib.learner.steps import TrainStep
 
 __all__ = [
@@ -32,6 +38,7 @@ __all__ = [
     "DeviceCallback",
     "EarlyStop",
     "Learner",
+    "LearnerState",
     "LrFind",
     "Mean",
     "Metrics",

@@ -1,4 +1,4 @@
-"""What a learner tells its callbacks, in which order they hear it, and how one of them ends a phase early."""
+"""The events of a fit, and who hears which: what a callback defines, checked and in order."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import difflib
 import functools
 import inspect
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from lib.learner.learner import Learner
+from lib.learner.callback import Callback, CancelBatch, CancelEpoch, CancelFit, CancelPass, LearnerState, name_of
 
 PHASES = ("fit", "epoch", "train", "valid", "batch")
+CANCELS = {"fit": CancelFit, "epoch": CancelEpoch, "train": CancelPass, "valid": CancelPass, "batch": CancelBatch}
 STEPS = ("predict", "loss", "backward", "step", "zero_grad")
 
 
@@ -26,43 +26,7 @@ EVENTS = (
 )
 SPELT = tuple(event for event in EVENTS if "_" in event)  # `steps` or `losses` are fine names, `befor_fit` is not
 PREFIXES = ("before_", "after_", "cleanup_")
-Hearer = tuple["Callback", str, Callable[["Learner"], Any]]  # who, which event, the method
-
-
-class Callback:
-    """Something that hears a learner: methods named after `EVENTS`, each taking (self, learn).
-
-    Lower `order` hears first; the same order, first given hears first. `cleanup_` events are heard in reverse order,
-    always, also when the matching `before_` was not. A step (`predict`, `loss`, `backward`, `step`, `zero_grad`) that a
-    callback defines replaces the learner's own. `whole_fit` marks what watches or steers a whole fit: such a callback
-    is left out where a learner only looks (`evaluate`, `predict`, `capture`, `lr_find`), but for `Metrics`.
-    """
-
-    order: int = 0
-    whole_fit: bool = False
-
-
-class Cancel(Exception):
-    """End a phase early; its `after_` event is still heard, unless it was cancelled in its `before_` event."""
-
-
-class CancelFit(Cancel):
-    """End the fit."""
-
-
-class CancelEpoch(Cancel):
-    """End this epoch, its training and its validation pass."""
-
-
-class CancelPass(Cancel):
-    """End this pass over a loader, training or validation."""
-
-
-class CancelBatch(Cancel):
-    """Leave the rest of this batch."""
-
-
-CANCELS = {"fit": CancelFit, "epoch": CancelEpoch, "train": CancelPass, "valid": CancelPass, "batch": CancelBatch}
+Hearer = tuple[Callback, str, Callable[[LearnerState], Any]]  # who, which event, the method
 
 
 def handlers(callbacks: Iterable[Callback], steps: Callback) -> dict[str, list[Hearer]]:
@@ -129,8 +93,3 @@ def unknown(event: str) -> str:
     """Say that there is no such event, and which is nearest."""
     near = difflib.get_close_matches(event, EVENTS, n=1, cutoff=0)[0]
     return f"unknown event {event!r}; did you mean {near!r}?"
-
-
-def name_of(callback: object) -> str:
-    """Return what errors call a callback."""
-    return type(callback).__name__

@@ -12,9 +12,10 @@ from torch.optim import Optimizer
 
 from lib.data.loaders import DataLoaders
 from lib.learner import events
-from lib.learner.events import CANCELS, STEPS, Callback, Cancel
-from lib.learner.finder import Finder, LrFind
-from lib.learner.metrics import Metrics
+from lib.learner.callback import Callback, Cancel, name_of
+from lib.learner.callbacks.lr_finder import Finder, LrFind
+from lib.learner.callbacks.metrics import Metrics
+from lib.learner.events import CANCELS, STEPS
 from lib.learner.steps import TrainStep, describe
 from lib.nn.state import preserve_state, training_modes
 
@@ -22,10 +23,8 @@ from lib.nn.state import preserve_state, training_modes
 class Learner:
     """A model, its data, a loss `loss(predictions, targets)`, how to make an optimiser, and callbacks.
 
-    `optimiser` is called with the parameters, as `partial(torch.optim.AdamW, lr=1e-2)` can be. While it runs, callbacks
-    find on the learner: `model`, `optimiser`, `batch` (`inputs`, `targets`), `preds`, `loss_value`, `training`,
-    `epoch`, `epochs`, `batch_index`, `step_count` (training batches that were begun), `progress` (of the fit, 0 to 1),
-    `loader` and `log` (the epoch's figures).
+    `optimiser` is called with the parameters, as `partial(torch.optim.AdamW, lr=1e-2)` can be. What callbacks find on
+    the learner while it runs is listed by `LearnerState`.
     """
 
     def __init__(
@@ -134,7 +133,7 @@ class Learner:
             raise failed[0]
 
     def _where(self, callback: Callback, event: str) -> str:
-        where = f"in {events.name_of(callback)}.{event}"
+        where = f"in {name_of(callback)}.{event}"
         if self.batch is None:
             return where
         return f"{where}, epoch {self.epoch}, {self.stage} batch {self.batch_index}: {describe(self.batch)}"
@@ -244,7 +243,7 @@ class Learner:
         steps = [callback for callback in callbacks if isinstance(callback, TrainStep)]
         others = [callback for callback in callbacks if not isinstance(callback, TrainStep)]
         if len(steps) > 1:
-            raise ValueError(f"one TrainStep at most, got {', '.join(map(events.name_of, steps))}")
+            raise ValueError(f"one TrainStep at most, got {', '.join(map(name_of, steps))}")
         if not any(isinstance(callback, Metrics) for callback in others):
             others.append(Metrics())
         return events.handlers(others, steps[0] if steps else TrainStep())

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
-from lib.learner.events import Callback
-
-if TYPE_CHECKING:
-    from lib.learner.learner import Learner
+from lib.learner.callback import Callback, LearnerState
 
 
 class TrainStep(Callback):
     """What a learner does with a batch, unless another callback defines the step."""
 
-    def predict(self, learn: Learner) -> None:
+    def predict(self, learn: LearnerState) -> None:
         try:
             learn.preds = learn.model(*learn.inputs)
         except (RuntimeError, TypeError) as error:
@@ -24,22 +21,22 @@ class TrainStep(Callback):
                 raise ValueError(fault) from error
             raise
 
-    def loss(self, learn: Learner) -> None:
+    def loss(self, learn: LearnerState) -> None:
         learn.loss_value = loss = learn.loss(learn.preds, learn.targets)
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             raise ValueError(f"the loss must be a scalar tensor, got {describe(loss)}: take its mean or sum")
 
-    def backward(self, learn: Learner) -> None:
+    def backward(self, learn: LearnerState) -> None:
         learn.loss_value.backward()
 
-    def step(self, learn: Learner) -> None:
+    def step(self, learn: LearnerState) -> None:
         learn.optimiser.step()
 
-    def zero_grad(self, learn: Learner) -> None:
+    def zero_grad(self, learn: LearnerState) -> None:
         learn.optimiser.zero_grad()
 
 
-def mismatch(learn: Learner) -> str | None:
+def mismatch(learn: LearnerState) -> str | None:
     """Say where the inputs and the model's weights disagree in device or dtype, or return None."""
     weight = next((p for p in learn.model.parameters() if p.is_floating_point()), None)
     for value in learn.inputs:

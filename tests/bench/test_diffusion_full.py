@@ -8,7 +8,7 @@ import torch
 
 from bench import diffusion_full as full
 from lib import data
-from lib.diffusion import train
+from lib.diffusion import fashion
 from lib.diffusion.scores import fid
 from lib.measure import Record
 from lib.nn.resnet import ResNet
@@ -26,7 +26,7 @@ def judge(monkeypatch, tmp_path):
     names = ("classifier", "unet", "plain", "min-snr")
     manifest = tmp_path / "manifest.json"
     manifest.write_text(json.dumps({"files": {f"models/fashion/{n}.safetensors": {"sha256": n} for n in names}}))
-    monkeypatch.setattr(train, "listed", lambda _: manifest)
+    monkeypatch.setattr(fashion, "listed", lambda _: manifest)
 
     def load(name):
         torch.manual_seed(0)
@@ -34,7 +34,7 @@ def judge(monkeypatch, tmp_path):
             return ResNet((4, 8), stem=4).eval()
         return UNet(1, (8, 8), classes=10, attention=(False, True)).eval()
 
-    monkeypatch.setattr(train, "load", load)
+    monkeypatch.setattr(fashion, "load", load)
     monkeypatch.setattr(full, "BATCH", 4)
     monkeypatch.setattr(full, "BATCH_ON_GPU", 4)
     return full.Judge(real)
@@ -66,7 +66,7 @@ def test_other_settings_or_weights_start_anew_and_more_pictures_do_not(judge, mo
     assert len({full.digest(d) for d in (SMALL, *others)}) == 4
     assert full.digest(dataclasses.replace(SMALL, count=9)) == full.digest(SMALL)
     before = full.digest(SMALL)
-    train.listed("unet").write_text(train.listed("unet").read_text().replace('"unet"', '"new"'))
+    fashion.listed("unet").write_text(fashion.listed("unet").read_text().replace('"unet"', '"new"'))
     assert full.digest(SMALL) != before
 
 
@@ -74,7 +74,7 @@ def test_other_settings_or_weights_start_anew_and_more_pictures_do_not(judge, mo
     ("sampler", "guidance", "calls"), [("ddim", 1.0, 5), ("ddim", 0.0, 5), ("heun", 1.0, 9), ("heun", 2.0, 18)]
 )
 def test_calls_are_those_that_are_made(judge, sampler, guidance, calls):
-    net, seen = train.load("unet"), []
+    net, seen = fashion.load("unet"), []
     net.register_forward_hook(lambda *_: seen.append(1))
     drawing = full.Drawing(sampler=sampler, steps=5, guidance=guidance, count=2)
     assert full.pictures(net, drawing, 0, 2).shape == (2, 1, 32, 32)
@@ -148,17 +148,17 @@ def test_all_records_are_made_and_the_best_of_few_calls_is_drawn_anew(judge, mon
 
 def test_what_is_compared_with_learns_as_long_as_what_ships(judge, monkeypatch):
     listed = {"epochs": 3, "batch_size": 64, "sha256": "a"}
-    train.listed("plain").write_text(json.dumps({"files": {"models/fashion/unet.safetensors": listed}}))
+    fashion.listed("plain").write_text(json.dumps({"files": {"models/fashion/unet.safetensors": listed}}))
     asked = []
 
-    def train_it(name, **options):
-        asked.append((name, options["epochs"], options["batch_size"]))
+    def train_it(command, **_):
+        asked.append(command[1:])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train, "train", train_it)
+    monkeypatch.setattr(full.subprocess, "run", train_it)
     with pytest.raises(KeyboardInterrupt):
         next(full.records(lambda _: None))
-    assert asked == [("plain", 3, 64)]
+    assert asked == [["-m", "recipes.fashion", "plain", "--epochs", "3", "--batch-size", "64"]]
 
 
 def test_a_part_is_refused(judge, monkeypatch):

@@ -5,7 +5,7 @@ import subprocess
 import pytest
 
 from bench import stable
-from lib.diffusion.parts import Parts
+from lib.diffusion.latent import Parts
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # numpy 2 in diffusers
 

@@ -5,7 +5,7 @@ import torch
 
 from bench import stable_full as full
 from lib import scenes
-from lib.diffusion.parts import Parts
+from lib.diffusion.latent import Parts, editing
 from lib.measure import machine
 from lib.scenes.tasks import sample_tasks
 
@@ -71,7 +71,7 @@ def test_reconstructions_and_inversion_are_scored(judged, monkeypatch):
     assert seen["psnr"].min() > 25
     assert seen.mean("read") == 100
     monkeypatch.setattr(full.latent, "times", lambda parts, steps: parts.schedule.times(4, "leading", 1))
-    monkeypatch.setattr(full.editing, "times", full.latent.times)
+    monkeypatch.setattr(editing, "times", full.latent.times)
     assert full.inverted(judged, 0, 1)["psnr"][0] > 15
 
 

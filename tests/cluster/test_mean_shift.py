@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import cluster
 
-from lib.cluster import field, mean_shift
-from lib.cluster.full import KERNELS
+from lib.cluster import mean_shift
+from lib.cluster.backends import grid
+from lib.cluster.kernels import KERNELS
 from tests.cluster.blobs import blobs, plain, same_partition, sorted_rows
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64, torch.uint8)
@@ -147,16 +148,14 @@ def test_a_larger_grid_is_worth_its_while_for_more_data():
 def test_a_few_points_on_a_wide_map_need_no_grid():
     x = torch.rand(100, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 28
     found = mean_shift(x, 1.0)
-    assert field.nodes(x, 1.0) > 1_000_000
+    assert grid.nodes(x, 1.0) > 1_000_000
     assert found.algorithm == "cells"
     close(found.ends, mean_shift(x, 1.0, algorithm="full").ends, 1e-3)
 
 
 def test_a_grid_keeps_to_the_memory():
     x = blobs(1000, 3, spread=0.5, box=8.0)
-    ways = [
-        mean_shift(x, 1.0, memory=memory) for memory in (field.nodes(x, 1.0) * field.NODE + more for more in (0, -1))
-    ]
+    ways = [mean_shift(x, 1.0, memory=memory) for memory in (grid.nodes(x, 1.0) * grid.NODE + more for more in (0, -1))]
     assert [way.algorithm for way in ways] == ["grid", "cells"]
     close(ways[0].ends, ways[1].ends, 2e-3)
 
@@ -164,10 +163,10 @@ def test_a_grid_keeps_to_the_memory():
 def test_making_a_grid_takes_what_is_said():
     x = blobs(60, 3, spread=0.5, box=20.0)
     tracemalloc.start()
-    field.shift(x, 1.0)
+    grid.shift(x, 1.0)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert 0.8 < peak / (field.nodes(x, 1.0) * field.NODE) < 1.05
+    assert 0.8 < peak / (grid.nodes(x, 1.0) * grid.NODE) < 1.05
 
 
 @pytest.mark.parametrize(("kernel", "algorithm"), WAYS)

@@ -63,6 +63,19 @@ def raising(event: str, error: BaseException, base: type[Callback] = Callback, o
     return type("Failing", (base,), {event: fail, "order": order})()
 
 
+class Look(Callback):
+    """Notes the weights after each step, and those that are validated."""
+
+    def __init__(self):
+        self.steps, self.validated = [], []
+
+    def after_step(self, learn):
+        self.steps.append([p.detach().clone() for p in learn.model.parameters()])
+
+    def after_valid(self, learn):
+        self.validated.append([p.detach().clone() for p in learn.model.parameters()])
+
+
 def weights(model: nn.Module) -> dict[str, Tensor]:
     return copy.deepcopy(model.state_dict())
 

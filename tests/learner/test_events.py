@@ -12,6 +12,7 @@ from lib.learner import (
     CancelEpoch,
     CancelFit,
     CancelPass,
+    LearnerState,
     Metrics,
     MixedPrecision,
     TrainStep,
@@ -24,6 +25,19 @@ PHASES = [event for event in EVENTS if event.startswith("cleanup_")]
 
 def defining(name, function):
     return type("Mine", (Callback,), {name: function})()
+
+
+def test_a_callback_finds_on_a_learner_all_that_it_may_know_of():
+    missing = []
+
+    class Look(Callback):
+        def after_loss(self, learn):
+            missing.extend(name for name in sorted(known) if not hasattr(learn, name))
+
+    known = LearnerState.__annotations__.keys() | {name for name in vars(LearnerState) if not name.startswith("_")}
+    assert {"model", "batch", "heard_by", "inputs", "progress"} <= known
+    learner([Look()]).fit(1)
+    assert not missing
 
 
 # What is refused

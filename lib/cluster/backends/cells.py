@@ -1,0 +1,138 @@
+"""One step of mean shift with every point looking at the cells around it only: exact for kernels of bounded reach.
+
+The data are sorted by cell, the cells of a row of the grid one after the other, so a point finds the closest in a few
+runs of memory. No table of all cells is kept: where they are empty they cost nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numba
+import numpy as np
+import torch
+from torch import Tensor
+
+from lib.cluster.backends.full import Shift
+from lib.cluster.backends.threads import Threads
+
+KINDS = {"flat": 0, "triangular": 1, "gaussian": 2}
+AXES = 3  # points of fewer dimensions get axes of zeros in front
+PER_REACH = 2  # cells in one reach: smaller ones hold fewer points in vain, and are more
+WIDER = 1 + 2**-10  # than that by so much, lest rounding put the end of the reach one cell too far
+
+
+def fits(data: Tensor, reach: float) -> bool:
+    """Tell whether a grid of cells can be counted in 64 bits, and a place be told to far less than a cell."""
+    spread = (data.amax(0) - data.amin(0)) / reach * PER_REACH + 1
+    return data.shape[1] <= AXES and bool(spread.log2().sum() < 62 and spread.max() < 2**40)
+
+
+def shift(data: Tensor, bandwidth: float, kernel: str, reach: float = 1.0) -> Shift:
+    """Return a step against `data` [n, d], d at most 3, that looks `reach` bandwidths far.
+
+    Raises ValueError for more dimensions, or for a grid of more cells than can be counted.
+    """
+    if not fits(data, reach * bandwidth):
+        raise ValueError(f"cells are for up to {AXES} dimensions and 2^62 cells, got {list(data.shape)}")
+    table = padded(data)
+    side = reach * bandwidth / PER_REACH * WIDER
+    low = table.min(0)
+    counts = np.floor((table.max(0) - low) / side).astype(np.int64) + 1
+    cells = np.floor((table - low) / side).astype(np.int64)
+    ids = (cells[:, 0] * counts[1] + cells[:, 1]) * counts[2] + cells[:, 2]
+    order = np.argsort(ids, kind="stable")
+    table, ids = np.ascontiguousarray(table[order].T), ids[order]
+    around = [range(-PER_REACH, PER_REACH + 1) if axis >= AXES - data.shape[1] else (0,) for axis in range(AXES - 1)]
+    rows = np.array(list(itertools.product(*around)), np.int64)
+    given = (table, ids, low, side, counts, rows, KINDS[kernel], float(bandwidth), float(reach))
+    threads = Threads()
+
+    def step(points: Tensor) -> tuple[Tensor, Tensor]:
+        here = padded(points)
+        moved, weight = np.empty_like(here), np.empty(len(here))
+        threads.over_rows(_step, len(here), here, *given, moved, weight)
+        moved = torch.from_numpy(moved[:, AXES - data.shape[1] :])
+        return moved.to(points.device), torch.from_numpy(weight).to(points.device)
+
+    return step
+
+
+def padded(points: Tensor) -> np.ndarray:
+    """Return points [n, d] as [n, 3], with axes of zeros in front."""
+    table = points.cpu().numpy()
+    return np.concatenate([np.zeros((len(table), AXES - table.shape[1])), table], axis=1)
+
+
+@numba.njit(fastmath=True, cache=True)
+def _flat(x, y, z, data, first, last, limit):
+    """Return weight and weighted sums of a run of data; no branch within, so that it runs in vectors."""
+    total, sum_x, sum_y, sum_z = 0.0, 0.0, 0.0, 0.0
+    for j in range(first, last):
+        dx, dy, dz = x - data[0, j], y - data[1, j], z - data[2, j]
+        w = 1.0 if dx * dx + dy * dy + dz * dz <= limit else 0.0
+        total, sum_x, sum_y, sum_z = total + w, sum_x + w * data[0, j], sum_y + w * data[1, j], sum_z + w * data[2, j]
+    return total, sum_x, sum_y, sum_z
+
+
+@numba.njit(fastmath=True, cache=True)
+def _triangular(x, y, z, data, first, last, limit):
+    total, sum_x, sum_y, sum_z = 0.0, 0.0, 0.0, 0.0
+    for j in range(first, last):
+        dx, dy, dz = x - data[0, j], y - data[1, j], z - data[2, j]
+        w = max(0.0, 1.0 - np.sqrt((dx * dx + dy * dy + dz * dz) / limit))
+        total, sum_x, sum_y, sum_z = total + w, sum_x + w * data[0, j], sum_y + w * data[1, j], sum_z + w * data[2, j]
+    return total, sum_x, sum_y, sum_z
+
+
+@numba.njit(fastmath=True, cache=True)
+def _gaussian(x, y, z, data, first, last, limit, bandwidth):
+    total, sum_x, sum_y, sum_z = 0.0, 0.0, 0.0, 0.0
+    for j in range(first, last):
+        dx, dy, dz = x - data[0, j], y - data[1, j], z - data[2, j]
+        squared = dx * dx + dy * dy + dz * dz
+        w = np.exp(-0.5 * squared / (bandwidth * bandwidth)) if squared <= limit else 0.0
+        total, sum_x, sum_y, sum_z = total + w, sum_x + w * data[0, j], sum_y + w * data[1, j], sum_z + w * data[2, j]
+    return total, sum_x, sum_y, sum_z
+
+
+@numba.njit(cache=True)
+def _search(ids, cell):
+    """Return where a cell begins in sorted ids; np.searchsorted would take seconds to compile."""
+    first, last = 0, len(ids)
+    while first < last:
+        middle = (first + last) // 2
+        if ids[middle] < cell:
+            first = middle + 1
+        else:
+            last = middle
+    return first
+
+
+@numba.njit(nogil=True, cache=True)
+def _step(start, stop, points, data, ids, low, side, counts, rows, kind, bandwidth, reach, moved, weight):
+    limit = (reach * bandwidth) ** 2
+    for i in range(start, stop):
+        x, y, z = points[i, 0], points[i, 1], points[i, 2]
+        a = np.int64(np.floor((x - low[0]) / side))
+        b = np.int64(np.floor((y - low[1]) / side))
+        c = np.int64(np.floor((z - low[2]) / side))
+        total, sum_x, sum_y, sum_z = 0.0, 0.0, 0.0, 0.0
+        for row in rows:
+            p, q = a + row[0], b + row[1]
+            if p < 0 or q < 0 or p >= counts[0] or q >= counts[1]:
+                continue
+            base = (p * counts[1] + q) * counts[2]
+            first = _search(ids, base + max(c - PER_REACH, 0))
+            last = _search(ids, base + min(c + PER_REACH, counts[2] - 1) + 1)
+            if kind == 0:
+                found = _flat(x, y, z, data, first, last, limit)
+            elif kind == 1:
+                found = _triangular(x, y, z, data, first, last, limit)
+            else:
+                found = _gaussian(x, y, z, data, first, last, limit, bandwidth)
+            total, sum_x, sum_y, sum_z = total + found[0], sum_x + found[1], sum_y + found[2], sum_z + found[3]
+        weight[i] = total
+        if total > 0:
+            x, y, z = sum_x / total, sum_y / total, sum_z / total
+        moved[i, 0], moved[i, 1], moved[i, 2] = x, y, z

@@ -1,0 +1,221 @@
+"""The parts of a Stable Diffusion: tokenizer, text encoder, autoencoder, U-Net, and the schedule they were trained on.
+
+`Parts.load` takes the small one that ships, a folder, or an identifier on the hub; what is missing, broken or of
+another family is named, with what to do about it.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import (
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from safetensors import SafetensorError, safe_open
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from lib.data import files
+from lib.diffusion.schedule import Schedule
+
+POCKET = "pocket"
+STABLE_DIFFUSION = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+PINNED = {STABLE_DIFFUSION: "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"}  # the revision where none is named
+POCKET_FOLDER, POCKET_COMMAND = "models/pocket", "python -m recipes.pocket"
+WEIGHTS = {
+    "text_encoder": "model.safetensors",
+    "vae": "diffusion_pytorch_model.safetensors",
+    "unet": "diffusion_pytorch_model.safetensors",
+}
+NEEDED = ("tokenizer", *WEIGHTS, "scheduler")
+KINDS = {"linear": "linear", "scaled_linear": "scaled_linear", "squaredcos_cap_v2": "cosine"}
+PREDICTIONS = {"epsilon": "noise", "v_prediction": "v", "sample": "x0"}
+
+
+@dataclass
+class Parts:
+    """The parts of a text-to-image model, on one device and in one dtype.
+
+    `prediction` is what the U-Net predicts ("noise" or "v"); `offset` is added to the times of the steps.
+    """
+
+    tokenizer: CLIPTokenizer
+    text_encoder: CLIPTextModel
+    vae: AutoencoderKL
+    unet: UNet2DConditionModel
+    schedule: Schedule
+    prediction: str = "noise"
+    offset: int = 1
+    name: str = ""
+
+    @classmethod
+    def load(
+        cls,
+        source: str | Path = POCKET,
+        *,
+        revision: str | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+        network: bool = True,
+    ) -> Parts:
+        """Load the parts from "pocket", a folder, or an identifier on the hub ("owner/name", with its `revision`).
+
+        `STABLE_DIFFUSION` is the identifier of Stable Diffusion 1.5, whose revision is pinned.
+
+        Only safetensors are read. Raises ValueError that names the part and the remedy for a part that is missing,
+        broken or pickled, another family than Stable Diffusion 1 and 2, half precision on a CPU, no network, a
+        revision that is not there, or a full disk.
+        """
+        if dtype != torch.float32 and torch.device(device).type == "cpu":
+            raise ValueError(f"{dtype} is for GPUs: on a CPU, many of its operations are missing or slow; use float32")
+        folder = _folder(source, revision, network)
+        known = _index(folder, source)
+        for part in NEEDED:
+            _there(folder, part, known, source)
+        scheduler = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
+        options = {"torch_dtype": dtype, "use_safetensors": True, "local_files_only": True}
+        text = CLIPTextModel.from_pretrained(
+            folder / "text_encoder", dtype=dtype, use_safetensors=True, local_files_only=True
+        )
+        return cls(
+            CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
+            text.to(device).eval().requires_grad_(False),
+            AutoencoderKL.from_pretrained(folder / "vae", **options).to(device).eval().requires_grad_(False),
+            UNet2DConditionModel.from_pretrained(folder / "unet", **options).to(device).eval().requires_grad_(False),
+            schedule_of(scheduler),
+            _prediction(scheduler),
+            int(scheduler.get("steps_offset", 0)),
+            str(source),
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the U-Net is."""
+        return self.unet.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the U-Net."""
+        return self.unet.dtype
+
+    @property
+    def factor(self) -> int:
+        """How many pixels, each way, a place of the latents stands for."""
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    @property
+    def size(self) -> int:
+        """The side, in pixels, of the pictures that the U-Net was trained on."""
+        return int(self.unet.config.sample_size) * self.factor
+
+    def save_memory(self) -> Parts:
+        """Decode pictures one at a time and in tiles, and attend in slices: slower, for small GPUs."""
+        self.vae.enable_slicing()
+        self.vae.enable_tiling()
+        self.unet.set_attention_slice("auto")
+        return self
+
+
+def schedule_of(config: Mapping[str, Any]) -> Schedule:
+    """Return the schedule that the configuration of a scheduler of `diffusers` describes."""
+    kind = config.get("beta_schedule", "linear")
+    if kind not in KINDS or config.get("trained_betas") is not None:
+        raise ValueError(f"the scheduler's betas are {kind!r}, known are {', '.join(KINDS)}")
+    return Schedule.make(
+        KINDS[kind],
+        int(config.get("num_train_timesteps", 1000)),
+        float(config.get("beta_start", 1e-4)),
+        float(config.get("beta_end", 0.02)),
+        at_one=bool(config.get("set_alpha_to_one", True)),
+    )
+
+
+def _prediction(config: Mapping[str, Any]) -> str:
+    kind = config.get("prediction_type", "epsilon")
+    if kind not in PREDICTIONS:
+        raise ValueError(f"the scheduler predicts {kind!r}, known are {', '.join(PREDICTIONS)}")
+    return PREDICTIONS[kind]
+
+
+def _folder(source: str | Path, revision: str | None, network: bool) -> Path:
+    """Return the folder of a source, fetched if it must be."""
+    if str(source) == POCKET:
+        return _pocket()
+    if Path(source).is_dir():
+        return Path(source)
+    if not isinstance(source, str) or source.count("/") != 1 or source.startswith((".", "/")):
+        raise ValueError(f"no folder {str(source)!r}; pass a folder, {POCKET!r}, or owner/name on the hub")
+    wanted = ["model_index.json", "tokenizer/*", "scheduler/*", *(f"{part}/config.json" for part in WEIGHTS)]
+    wanted += [f"{part}/{name}" for part, name in WEIGHTS.items()]
+    revision = revision or PINNED.get(source)
+    try:
+        return Path(snapshot_download(source, revision=revision, allow_patterns=wanted, local_files_only=not network))
+    except RevisionNotFoundError as error:
+        raise ValueError(f"{source} has no revision {revision!r}: look it up on the hub") from error
+    except RepositoryNotFoundError as error:
+        raise ValueError(f"{source}: not on the hub, or behind a licence that has to be accepted there") from error
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled, ConnectionError) as error:
+        raise ValueError(
+            f"{source} is not in the cache and the hub is out of reach: pass a folder, or {POCKET!r}"
+        ) from error
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise ValueError(
+                f"no room on the disk for {source}: some gigabytes are needed (HF_HOME says where)"
+            ) from error
+        raise
+
+
+def _pocket() -> Path:
+    """Return the folder that ships, each of its files checked."""
+    listed = [name for name in json.loads(files.MANIFEST.read_text())["files"] if name.startswith(f"{POCKET_FOLDER}/")]
+    try:
+        if not listed:
+            raise ValueError(f"{POCKET_FOLDER} is not in the manifest")
+        for name in listed:
+            files.shipped(name, files.MANIFEST)
+    except ValueError as error:
+        raise ValueError(f"no Pocket Stable Diffusion: {error}\nTo make it: {POCKET_COMMAND}") from error
+    return files.MANIFEST.parent / POCKET_FOLDER
+
+
+def _index(folder: Path, source: str | Path) -> dict[str, Any]:
+    """Return what the folder says it holds; raises ValueError for another family."""
+    index = folder / "model_index.json"
+    if not index.is_file():
+        raise ValueError(f"{source}: no model_index.json, so no pipeline of diffusers")
+    known = json.loads(index.read_text())
+    if "text_encoder_2" in known or "transformer" in known:
+        raise ValueError(
+            f"{source}: a {known.get('_class_name')}; Stable Diffusion 1 and 2 are understood, with one text encoder"
+        )
+    return known
+
+
+def _there(folder: Path, part: str, known: Mapping[str, Any], source: str | Path) -> None:
+    """Check that a part is in the folder, and its weights are whole safetensors."""
+    place = folder / part
+    if part not in known or not place.is_dir():
+        raise ValueError(f"{source}: the part {part!r} is missing; fetch the whole checkpoint again")
+    if part not in WEIGHTS:
+        return
+    weights = place / WEIGHTS[part]
+    if not weights.is_file():
+        pickled = sorted(path.name for path in place.iterdir() if path.suffix in (".bin", ".ckpt", ".pt"))
+        told = f" ({', '.join(pickled)} may run code when read, and is not)" if pickled else ""
+        raise ValueError(f"{source}: {part} has no {weights.name}{told}; use a revision with safetensors")
+    try:
+        with safe_open(weights, "pt") as opened:
+            opened.keys()
+    except SafetensorError as error:
+        raise ValueError(f"{source}: {part}/{weights.name} is broken ({error}); fetch it again") from error

@@ -1,0 +1,85 @@
+"""What a callback is: what it sees of a learner, in which order it hears, and how it ends a phase early."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from lib.data.loaders import DataLoaders
+
+
+class LearnerState(Protocol):
+    """What a callback may read of a learner, and change: no more, so that the learner may know callbacks by name."""
+
+    model: nn.Module
+    data: DataLoaders
+    loss: Callable[[Any, Any], Tensor]
+    optimiser: Optimizer
+    heard_by: list[Callback]  # all that hear this fit
+    training: bool
+    loader: Iterable  # of this pass
+    batch: Any
+    preds: Any
+    loss_value: Any
+    log: dict[str, float]  # the epoch's figures
+    epoch: int
+    epochs: int
+    batch_index: int
+    step_count: int  # training batches that were begun
+
+    @property
+    def stage(self) -> str:
+        """What the pass is for: "train" or "valid"."""
+
+    @property
+    def inputs(self) -> tuple:
+        """What the model is called with: all of a batch but its last part."""
+
+    @property
+    def targets(self) -> Any:
+        """The last part of a batch of two or more parts."""
+
+    @property
+    def progress(self) -> float:
+        """How much of the fit's training batches are done, from 0 to 1."""
+
+
+class Callback:
+    """Something that hears a learner: methods named after `EVENTS`, each taking (self, learn).
+
+    Lower `order` hears first; the same order, first given hears first. `cleanup_` events are heard in reverse order,
+    always, also when the matching `before_` was not. A step (`predict`, `loss`, `backward`, `step`, `zero_grad`) that a
+    callback defines replaces the learner's own. `whole_fit` marks what watches or steers a whole fit: such a callback
+    is left out where a learner only looks (`evaluate`, `predict`, `capture`, `lr_find`), but for `Metrics`.
+    """
+
+    order: int = 0
+    whole_fit: bool = False
+
+
+class Cancel(Exception):
+    """End a phase early; its `after_` event is still heard, unless it was cancelled in its `before_` event."""
+
+
+class CancelFit(Cancel):
+    """End the fit."""
+
+
+class CancelEpoch(Cancel):
+    """End this epoch, its training and its validation pass."""
+
+
+class CancelPass(Cancel):
+    """End this pass over a loader, training or validation."""
+
+
+class CancelBatch(Cancel):
+    """Leave the rest of this batch."""
+
+
+def name_of(callback: object) -> str:
+    """Return what errors call a callback."""
+    return type(callback).__name__

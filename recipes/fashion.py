@@ -1,0 +1,126 @@
+"""Train the models that ship for Fashion-MNIST: `python -m recipes.fashion classifier`, or `unet`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from lib import data, measure
+from lib.data import weights
+from lib.diffusion.fashion import CLASSES, COMMAND, MODELS, REGIMES, RUNS, listed, padded
+from lib.diffusion.training import Noised, Told, WeightedLoss, min_snr
+from lib.learner import (
+    EMA,
+    Accuracy,
+    Callback,
+    Checkpoint,
+    ClipGradients,
+    Learner,
+    Metrics,
+    Scheduled,
+    StopAtNaN,
+    one_cycle,
+)
+
+EPOCHS = {"classifier": 6, "unet": 8, "plain": 8, "min-snr": 8}
+
+
+def learner(name: str, loaded: data.Dataset, batch_size: int, seed: int, more: list[Callback]) -> Learner:
+    """Return what trains a model, on a GPU if there is one: the classifier by labels, the U-Net by noise to find."""
+    torch.manual_seed(seed)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = MODELS[name]().to(device)
+    loaders = data.in_memory(loaded, batch_size, valid_batch_size=500, seed=seed, device=device, transform=padded)
+    if name == "classifier":
+        callbacks, loss, rate = [Metrics(accuracy=Accuracy())], nn.CrossEntropyLoss(label_smoothing=0.1), 8e-3
+    else:
+        regime = REGIMES[name]
+        callbacks = [Noised(regime.schedule, regime.prediction, null=CLASSES), ClipGradients(1.0)]
+        if regime.weighted:
+            callbacks.append(WeightedLoss(min_snr(regime.schedule, regime.prediction)))
+        if regime.ema is not None:
+            callbacks.append(EMA(regime.ema))
+        loss, rate = F.mse_loss, 2e-3
+    callbacks += [Scheduled(lr=one_cycle(0.1)), StopAtNaN(), *more]
+    return Learner(model, loaders, loss, partial(torch.optim.AdamW, lr=rate, weight_decay=0.01), callbacks)
+
+
+def train(
+    name: str,
+    *,
+    epochs: int,
+    batch_size: int = 128,
+    seed: int = 0,
+    start: bool = False,
+    runs: Path = RUNS,
+    manifest: Path | None = None,
+    say: Callable[[str], None] = print,
+) -> Path:
+    """Train a model on Fashion-MNIST and ship its weights; a run that was cut off goes on after its last whole epoch.
+
+    `manifest` is where they are listed, `listed(name)` if none is given. With `start` it begins from the weights that
+    ship. Raises ValueError where only a part is at hand: what ships learnt from all of them.
+    """
+    loaded = data.load("fashion_mnist")
+    if loaded.source.kind == "part":
+        raise ValueError(f"all the pictures are needed, got {loaded.source}: set LIB_DATA to their folder")
+    kept = runs / f"{name}-{seed}-{epochs}x{batch_size}{'-from-shipped' if start else ''}.pt"
+    say(f"{name}: {epochs} epochs, seed {seed}; goes on from {kept}" if kept.exists() else f"{name}: {epochs} epochs")
+    manifest = listed(name) if manifest is None else manifest
+    told = Told(say)
+    learn = learner(name, loaded, batch_size, seed, [told, Checkpoint(kept)])
+    if start:
+        weights.restore(f"models/fashion/{name}.safetensors", learn.model, f"{COMMAND} {name}", manifest=manifest)
+    learn.fit(epochs)
+    story: dict[str, Any] = {
+        "made_by": f"{COMMAND} {name} --epochs {epochs} --batch-size {batch_size} --seed {seed}"
+        + " --from-shipped" * start,
+        "data": f"{loaded.source.name}, sha256 {loaded.source.sha256}",
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "steps": epochs * len(learn.data.train),
+        "parameters": sum(p.numel() for p in learn.model.parameters()),
+        "machine": measure.machine(),
+        "seconds": round(told.seconds),
+        **{key: round(float(value), 5) for key, value in learn.log.items() if key.startswith("valid")},
+    }
+    path = weights.ship(f"models/fashion/{name}.safetensors", learn.model, story, manifest=manifest)
+    kept.unlink()  # found again, it would end the next run before it began
+    say(f"wrote {path.name}: {path.stat().st_size / 2**20:.2f} MiB")
+    return path
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return its exit status."""
+    parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__)
+    parser.add_argument("model", choices=MODELS)
+    parser.add_argument("--epochs", type=int, help="default: " + ", ".join(f"{k} {v}" for k, v in EPOCHS.items()))
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--from-shipped", action="store_true", help="begin with the weights that ship")
+    given = parser.parse_args(arguments)
+    try:
+        train(
+            given.model,
+            epochs=EPOCHS[given.model] if given.epochs is None else given.epochs,
+            batch_size=given.batch_size,
+            seed=given.seed,
+            start=given.from_shipped,
+            say=partial(print, flush=True),
+        )
+    except ValueError as error:
+        print(f"{COMMAND}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,279 @@
+"""Three trainings, one after the other: captions against pictures, pictures to latents and back, noise in latents.
+
+Each keeps a checkpoint after every pass and leaves its weights in a folder, from where the next takes them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+from transformers import CLIPTokenizer
+
+from lib import data, scenes
+from lib.data import files
+from lib.diffusion.training import Noised, Told
+from lib.learner import (
+    EMA,
+    Callback,
+    CancelFit,
+    Checkpoint,
+    ClipGradients,
+    Learner,
+    LearnerState,
+    MixedPrecision,
+    Scheduled,
+    StopAtNaN,
+    one_cycle,
+)
+from recipes.pocket import models
+
+Say = Callable[[str], None]
+PASSES = 10_000  # more than there is ever time for
+
+
+class Recipe(NamedTuple):
+    """How a part learns: minutes, pictures a batch, the highest rate, how far averages reach back."""
+
+    minutes: float
+    batch_size: int
+    rate: float
+    ema: float | None = None
+
+
+class Clock(Callback):
+    """End a fit after so many seconds, those before it was cut off included; `share` is how much of them is over."""
+
+    whole_fit, order = True, 96
+
+    def __init__(self, seconds: float) -> None:
+        if not seconds > 0:
+            raise ValueError(f"a fit needs more than 0 seconds, got {seconds}")
+        self.seconds, self.began = seconds, time.monotonic()
+
+    @property
+    def share(self) -> float:
+        """How much of the time is over, from 0 to 1."""
+        return min(1.0, (time.monotonic() - self.began) / self.seconds)
+
+    def before_fit(self, learn: LearnerState) -> None:
+        self.began = time.monotonic()
+
+    def after_batch(self, learn: LearnerState) -> None:
+        if learn.training and self.share == 1:
+            raise CancelFit
+
+    def state_dict(self) -> dict[str, float]:
+        """Return what a checkpoint keeps."""
+        return {"over": time.monotonic() - self.began}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        self.began = time.monotonic() - state["over"]
+
+
+class Pool(NamedTuple):
+    """Drawn pictures uint8 [n, 3, 64, 64], and the tokens of their captions [n, 24]."""
+
+    pictures: Tensor
+    tokens: Tensor
+
+    @classmethod
+    def drawn(cls, n: int, tokenizer: CLIPTokenizer, seed: int, device: torch.device, *, chunk: int = 2048) -> Pool:
+        """Draw n scenes, none of a triple that is held out, with a caption each."""
+        generator = torch.Generator().manual_seed(seed)
+        many = scenes.sample(n, generator)
+        said = scenes.captions(many, generator)
+        parts = (many.rows(slice(i, i + chunk)).to(device).pictures() for i in range(0, n, chunk))
+        pictures = torch.cat([(part * 255).round().to(torch.uint8) for part in parts])
+        return cls(pictures, tokenised(tokenizer, said).to(device))
+
+
+def tokenised(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
+    """Return the tokens of captions, filled up or cut to one length: [n, 24]."""
+    return tokenizer(
+        captions, padding="max_length", max_length=models.LENGTH, truncation=True, return_tensors="pt"
+    ).input_ids
+
+
+def in_range(pictures: Tensor) -> Tensor:
+    """Turn pictures in 0 to 255 into what the models see, -1 to 1."""
+    return pictures.float() / 127.5 - 1
+
+
+class Contrast(nn.Module):
+    """Pictures and tokens of captions -> how well each caption fits each picture: [n, n]."""
+
+    def __init__(self, clip: nn.Module) -> None:
+        super().__init__()
+        self.clip = clip
+
+    def forward(self, pictures: Tensor, tokens: Tensor) -> Tensor:
+        """Return logits, captions in rows."""
+        return self.clip(input_ids=tokens, pixel_values=pictures).logits_per_text
+
+
+def contrastive(logits: Tensor, _: Any) -> Tensor:
+    """Return how hard it is to tell which picture is whose, both ways (Radford et al. 2021, figure 3)."""
+    own = torch.arange(len(logits), device=logits.device)
+    return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+
+
+class Coding(nn.Module):
+    """Pictures [n, 3, h, w] -> the same, their reconstruction, and what each latent tells [n, 4, h/4, w/4]."""
+
+    def __init__(self, vae: nn.Module) -> None:
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return pictures, reconstruction and the divergence of each latent from noise."""
+        posterior = self.vae.encode(pictures).latent_dist
+        mean, variance = posterior.mean.float(), posterior.var.float()
+        divergence = (mean.square() + variance - 1 - variance.log()) / 2
+        return pictures, self.vae.decode(posterior.sample()).sample, divergence
+
+
+def reconstruction(preds: tuple[Tensor, Tensor, Tensor], _: Any, weight: float = 3e-5) -> Tensor:
+    """Return absolute and squared error, and a little of the divergence (Kingma and Welling 2014, equation 10)."""
+    pictures, again, divergence = preds
+    off = again.float() - pictures
+    return off.abs().mean() + 4 * off.square().mean() + weight * divergence.mean()
+
+
+class Predict(nn.Module):
+    """Noised latents, times, and what is known of the captions -> the noise."""
+
+    def __init__(self, unet: nn.Module) -> None:
+        super().__init__()
+        self.unet = unet
+
+    def forward(self, x: Tensor, t: Tensor, known: Tensor) -> Tensor:
+        """Return the noise, shaped as x."""
+        return self.unet(x, t, known).sample
+
+
+def fit(
+    model: nn.Module, train: Any, valid: Any, loss: Callable, recipe: Recipe, kept: Path, say: Say, *more: Callback
+) -> dict[str, float]:
+    """Train with the learner, from the checkpoint if there is one; return steps, and the loss on fresh scenes."""
+    clock, cycle = Clock(60 * recipe.minutes), one_cycle(0.1)
+    gpu = next(model.parameters()).is_cuda
+    callbacks = [*more, ClipGradients(1.0), Scheduled(lr=lambda _: cycle(clock.share)), StopAtNaN(), clock, Told(say)]
+    callbacks += [EMA(recipe.ema)] if recipe.ema else []
+    callbacks += [MixedPrecision()] if gpu else []
+    optimiser = partial(torch.optim.AdamW, lr=recipe.rate, weight_decay=0.01, fused=True)
+    learn = Learner(model, data.DataLoaders(train, valid), loss, optimiser, [*callbacks, Checkpoint(kept)])
+    learn.fit(PASSES)
+    kept.unlink(missing_ok=True)  # found again, it would end the next run before it began
+    return {"steps": learn.step_count, "loss": learn.evaluate()["loss"]}
+
+
+def train_clip(
+    pool: Pool, fresh: Pool, recipe: Recipe, folder: Path, say: Say, *, tokenizer: CLIPTokenizer
+) -> dict[str, float]:
+    """Train both towers and keep the one for captions."""
+    clip = models.clip(tokenizer).to(pool.tokens.device)
+    loaders = [
+        _batches(part.pictures, part.tokens, torch.zeros(len(part.tokens)), recipe=recipe) for part in (pool, fresh)
+    ]
+    found = fit(Contrast(clip), *loaders, contrastive, recipe, folder / "clip.pt", say)
+    keep(clip.text_model, folder / "text_encoder.safetensors")
+    return found
+
+
+def train_vae(
+    pool: Pool, fresh: Pool, recipe: Recipe, folder: Path, say: Say, *, start: Path | None = None
+) -> dict[str, float]:
+    """Train the autoencoder and keep it."""
+    vae = models.vae().to(pool.tokens.device, memory_format=torch.channels_last)
+    if start is not None:
+        vae.load_state_dict(load_file(start))
+    loaders = [_batches(part.pictures, recipe=recipe) for part in (pool, fresh)]
+    found = fit(Coding(vae), *loaders, reconstruction, recipe, folder / "vae.pt", say)
+    keep(vae, folder / "vae.safetensors")
+    return found
+
+
+def train_unet(
+    pool: Pool,
+    fresh: Pool,
+    recipe: Recipe,
+    folder: Path,
+    say: Say,
+    *,
+    tokenizer: CLIPTokenizer,
+    start: Path | None = None,
+) -> dict[str, float]:
+    """Train the U-Net on what the other parts, as they are, make of pictures and captions; keep it."""
+    device = pool.tokens.device
+    text, vae = models.text_encoder(tokenizer), models.vae()
+    restore_text(text, folder / "text_encoder.safetensors")
+    vae.load_state_dict(load_file(folder / "vae.safetensors"))
+    text, vae = text.to(device).eval(), vae.to(device, memory_format=torch.channels_last).eval()
+    unet = models.unet().to(device)
+    if start is not None:
+        unet.load_state_dict(load_file(start))
+    latents = [encoded(vae, part.pictures) for part in (pool, fresh)]
+    scale = 1 / latents[0].float().std().item()
+    say(f"latents have deviation {1 / scale:.4f}")
+    told = [understood(text, part.tokens) for part in (pool, fresh)]
+    nothing = understood(text, tokenised(tokenizer, [""]).to(device))[0]
+    loaders = [
+        data.FastLoader(z, known, batch_size=recipe.batch_size, shuffle=i == 0, transform=lambda z: z.float() * scale)
+        for i, (z, known) in enumerate(zip(latents, told, strict=True))
+    ]
+    noised = Noised(models.schedule(), "noise", null=nothing)
+    found = fit(Predict(unet), *loaders, F.mse_loss, recipe, folder / "unet.pt", say, noised)
+    keep(unet, folder / "unet.safetensors", scale)
+    return found
+
+
+@torch.no_grad()
+def encoded(vae: nn.Module, pictures: Tensor, batch_size: int = 512) -> Tensor:
+    """Return latents of pictures in 0 to 255, drawn from the posterior, unscaled: bfloat16 [n, 4, 16, 16]."""
+    with torch.autocast(pictures.device.type, torch.bfloat16, enabled=pictures.is_cuda):
+        parts = (vae.encode(in_range(part)).latent_dist.sample() for part in pictures.split(batch_size))
+        return torch.cat([part.to(torch.bfloat16) for part in parts])
+
+
+@torch.no_grad()
+def understood(text: nn.Module, tokens: Tensor, batch_size: int = 2048) -> Tensor:
+    """Return what the text encoder knows of each token: [n, 24, 128]."""
+    return torch.cat([text(part).last_hidden_state for part in tokens.split(batch_size)])
+
+
+def keep(model: nn.Module, path: Path, scale: float | None = None) -> None:
+    """Write weights in half precision, with the scale of latents that they were trained on."""
+    state = {
+        key: value.detach().to("cpu", torch.float16).contiguous()
+        for key, value in model.state_dict().items()
+        if value.is_floating_point()
+    }
+    files.replace(path, save(state, None if scale is None else {"scaling_factor": repr(scale)}))
+
+
+def restore_text(text: nn.Module, path: Path) -> None:
+    """Give the text encoder the weights of a tower; versions of transformers differ in where they hold it."""
+    inner = getattr(text, "text_model", text)
+    missing = inner.load_state_dict(load_file(path), strict=False)
+    wrong = [key for key in (*missing.missing_keys, *missing.unexpected_keys) if "position_ids" not in key]
+    if wrong:
+        raise ValueError(f"{path}: not the weights of this text encoder, it differs in {wrong[0]}")
+
+
+def _batches(pictures: Tensor, *rest: Tensor, recipe: Recipe) -> data.FastLoader:
+    return data.FastLoader(
+        pictures,
+        *(part.to(pictures.device) for part in rest),
+        batch_size=recipe.batch_size,
+        shuffle=True,
+        drop_last=True,
+        transform=in_range,
+    )

@@ -1,0 +1,204 @@
+"""Loading the parts: from a folder, the hub's edge, and what ships; each thing that can be wrong is named."""
+
+import errno
+import json
+import shutil
+from functools import partial
+
+import huggingface_hub
+import pytest
+import torch
+from diffusers import DDIMScheduler, PNDMScheduler
+from huggingface_hub.errors import LocalEntryNotFoundError, RevisionNotFoundError
+
+from lib.diffusion.latent import parts as module
+from lib.diffusion.latent.parts import Parts, schedule_of
+from tests.diffusion.latent.hub import serve
+
+
+@pytest.fixture
+def copy(stable_folder, tmp_path):
+    """A copy of the folder, to be spoilt."""
+    return shutil.copytree(stable_folder, tmp_path / "copy")
+
+
+def test_a_folder_is_loaded_as_the_pipeline_has_it(parts, stable):
+    ours, theirs = parts.unet.state_dict(), stable.unet.state_dict()
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    assert torch.allclose(parts.schedule.alpha_bar, stable.scheduler.alphas_cumprod.double(), atol=1e-6)
+    assert (parts.prediction, parts.offset, parts.factor, parts.size) == ("noise", 1, 2, 32)
+    assert not any(p.requires_grad for part in (parts.unet, parts.vae, parts.text_encoder) for p in part.parameters())
+    assert parts.device.type == "cpu"
+    assert parts.dtype == torch.float32
+
+
+def test_another_scheduler_of_the_same_model_gives_the_same_schedule(copy, parts):
+    config = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+    PNDMScheduler(**config, skip_prk_steps=True, steps_offset=1).save_pretrained(copy / "scheduler")
+    again = Parts.load(copy)
+    assert torch.equal(again.schedule.alpha_bar, parts.schedule.alpha_bar)
+    assert again.schedule.end == parts.schedule.end
+    assert again.offset == 1
+
+
+@pytest.mark.parametrize(("kind", "ours"), [("epsilon", "noise"), ("v_prediction", "v")])
+def test_what_is_predicted_is_read_from_the_scheduler(copy, kind, ours):
+    DDIMScheduler(prediction_type=kind).save_pretrained(copy / "scheduler")
+    assert Parts.load(copy).prediction == ours
+
+
+def test_unknown_betas_and_predictions_are_named(copy):
+    with pytest.raises(ValueError, match="betas are 'sigmoid', known are linear, scaled_linear"):
+        schedule_of({"beta_schedule": "sigmoid"})
+    path = copy / "scheduler" / "scheduler_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "prediction_type": "flow"}))
+    with pytest.raises(ValueError, match="predicts 'flow', known are epsilon"):
+        Parts.load(copy)
+
+
+@pytest.mark.parametrize("part", ["tokenizer", "text_encoder", "vae", "unet", "scheduler"])
+def test_a_part_that_is_missing_is_named(copy, part):
+    shutil.rmtree(copy / part)
+    with pytest.raises(ValueError, match=f"the part '{part}' is missing; fetch the whole checkpoint"):
+        Parts.load(copy)
+
+
+def test_broken_and_pickled_weights_are_named_and_not_read(copy):
+    weights = copy / "vae" / "diffusion_pytorch_model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"vae/diffusion_pytorch_model.safetensors is broken"):
+        Parts.load(copy)
+    weights.rename(weights.with_name("diffusion_pytorch_model.bin"))
+    with pytest.raises(ValueError, match=r"vae has no .*safetensors \(diffusion_pytorch_model.bin may run code"):
+        Parts.load(copy)
+
+
+def test_another_family_is_named(copy):
+    index = copy / "model_index.json"
+    known = json.loads(index.read_text())
+    index.write_text(json.dumps({**known, "_class_name": "StableDiffusionXLPipeline", "text_encoder_2": ["x", "y"]}))
+    with pytest.raises(ValueError, match="a StableDiffusionXLPipeline; Stable Diffusion 1 and 2 are understood"):
+        Parts.load(copy)
+    index.unlink()
+    with pytest.raises(ValueError, match=r"no model_index\.json"):
+        Parts.load(copy)
+
+
+def test_half_precision_on_a_cpu_is_refused(stable_folder):
+    with pytest.raises(ValueError, match=r"torch\.float16 is for GPUs"):
+        Parts.load(stable_folder, dtype=torch.float16)
+
+
+def test_what_is_neither_a_folder_nor_on_the_hub_is_named():
+    with pytest.raises(ValueError, match=r"no folder '\./nowhere'"):
+        Parts.load("./nowhere")
+
+
+def test_the_hub_is_asked_for_safetensors_of_a_revision_only(stable_folder, monkeypatch):
+    asked = {}
+
+    def fetch(name, **options):
+        asked.update(options, name=name)
+        return str(stable_folder)
+
+    monkeypatch.setattr(module, "snapshot_download", fetch)
+    assert Parts.load("owner/name", revision="abc", network=False).name == "owner/name"
+    assert (asked["name"], asked["revision"], asked["local_files_only"]) == ("owner/name", "abc", True)
+    assert not any(".bin" in pattern or ".ckpt" in pattern for pattern in asked["allow_patterns"])
+    assert "unet/diffusion_pytorch_model.safetensors" in asked["allow_patterns"]
+
+
+@pytest.fixture
+def hub(stable_folder, tmp_path, monkeypatch):
+    """The real client, asking a hub on this machine; yields the files that it fetched."""
+    (stable_folder / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"a pickle")
+    with serve("owner/name", stable_folder) as (address, fetched):
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+        fetch = partial(huggingface_hub.snapshot_download, endpoint=address, cache_dir=tmp_path / "cache")
+        monkeypatch.setattr(module, "snapshot_download", fetch)
+        yield fetched
+    (stable_folder / "unet" / "diffusion_pytorch_model.bin").unlink()
+
+
+def test_a_checkpoint_is_fetched_once_and_without_its_pickles(hub, parts):
+    ours, theirs = Parts.load("owner/name").unet.state_dict(), parts.unet.state_dict()
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    assert "unet/diffusion_pytorch_model.safetensors" in hub
+    assert not any(file.endswith(".bin") for file in hub)
+    assert len(hub) == len(set(hub))
+    hub.clear()
+    again = Parts.load("owner/name", network=False)
+    assert torch.equal(again.unet.conv_in.weight, parts.unet.conv_in.weight)
+    assert hub == []
+
+
+def test_what_the_hub_does_not_have_is_named(hub):
+    with pytest.raises(ValueError, match="owner/name has no revision 'elsewhere': look it up on the hub"):
+        Parts.load("owner/name", revision="elsewhere")
+    with pytest.raises(ValueError, match="owner/other: not on the hub, or behind a licence"):
+        Parts.load("owner/other")
+    with pytest.raises(ValueError, match="owner/name is not in the cache and the hub is out of reach"):
+        Parts.load("owner/name", network=False)
+    assert hub == []
+
+
+def test_stable_diffusion_is_pinned_and_another_revision_may_be_named(stable_folder, monkeypatch):
+    asked = []
+
+    def fetch(name, *, revision, **_):
+        asked.append(revision)
+        return str(stable_folder)
+
+    monkeypatch.setattr(module, "snapshot_download", fetch)
+    Parts.load(module.STABLE_DIFFUSION)
+    Parts.load(module.STABLE_DIFFUSION, revision="other")
+    Parts.load("owner/name")
+    assert asked == [module.PINNED[module.STABLE_DIFFUSION], "other", None]
+    assert len(asked[0]) == 40
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (LocalEntryNotFoundError("x"), "owner/name is not in the cache and the hub is out of reach"),
+        (ConnectionError("x"), "the hub is out of reach: pass a folder, or 'pocket'"),
+        (OSError(errno.ENOSPC, "No space left on device"), "no room on the disk for owner/name"),
+    ],
+)
+def test_what_the_hub_may_answer_is_told(monkeypatch, error, message):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(module, "snapshot_download", fail)
+    with pytest.raises(ValueError, match=message):
+        Parts.load("owner/name")
+
+
+def test_a_revision_that_is_not_there_is_told(monkeypatch):
+    class Gone(RevisionNotFoundError):
+        def __init__(self):
+            Exception.__init__(self, "404")
+
+    def fail(*_, **__):
+        raise Gone
+
+    monkeypatch.setattr(module, "snapshot_download", fail)
+    with pytest.raises(ValueError, match="owner/name has no revision 'abd'"):
+        Parts.load("owner/name", revision="abd")
+
+
+def test_the_pocket_that_ships_is_checked_and_its_command_is_told(monkeypatch, tmp_path):
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text('{"files": {}}')
+    monkeypatch.setattr(module.files, "MANIFEST", manifest)
+    with pytest.raises(ValueError, match=r"not in the manifest\nTo make it: python -m recipes.pocket"):
+        Parts.load()
+
+
+def test_saving_memory_changes_no_picture(stable_folder, parts):
+    x = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    saving = Parts.load(stable_folder).save_memory()
+    with torch.no_grad():
+        assert torch.allclose(saving.vae.decode(x).sample, parts.vae.decode(x).sample, atol=1e-5)
