@@ -22,7 +22,7 @@ from lib.nn.unet import UNet
 
 COMMAND = "python -m recipes.fashion"  # makes the weights
 CLASSES = 10
-RUNS = Path(__file__).resolve().parents[2] / "_build" / "diffusion"
+RUNS = Path(__file__).resolve().parents[2] / "recipes" / "runs" / "fashion"
 SHIPPED = ("classifier", "unet")
 
 

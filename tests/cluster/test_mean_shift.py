@@ -67,7 +67,10 @@ def test_every_step_is_that_of_a_plain_loop(kernel, algorithm, blurring, n, d, s
     near = 1e-3 if found.algorithm == "grid" else 1e-9
     for ours, theirs in zip(found.path, expected, strict=False):
         close(ours, theirs, near)
-    assert abs(len(found.path) - len(expected)) <= (2 if found.algorithm == "grid" else 0)
+    if found.algorithm == "grid":  # to its precision the points may rest some tiny steps sooner or later
+        close(found.path[-1], expected[-1], near)
+    else:
+        assert len(found.path) == len(expected)
     assert found.algorithm == WAYS[kernel, algorithm]
 
 
