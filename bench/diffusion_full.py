@@ -185,9 +185,9 @@ def guidance(judge: Judge, seen: Callable[[Drawing], Tensor]) -> Iterator[Record
         right = 100 * (judge.read(features) == wanted).float().mean().item()
         rows[scale] = (right, variety(features, wanted), judge.excess(features))
     best = max(rows, key=lambda scale: rows[scale][0])
-    told = "; ".join(f"{s:g}: {right:.1f} %, {v:.3f}, {e:.2f}" for s, (right, v, e) in rows.items())
+    summary = "; ".join(f"{s:g}: {right:.1f} %, {v:.3f}, {e:.2f}" for s, (right, v, e) in rows.items())
     real = " and ".join(f"{right:.1f} % of the {name} images" for name, right in judge.right.items())
-    note = f"ddim, 25 steps; scale: read as their class, variety, excess FID: {told}; of real images {real} are"
+    note = f"ddim, 25 steps; scale: read as their class, variety, excess FID: {summary}; of real images {real} are"
     yield Record("diffusion/class-read", rows[best][0], "%", target=">= 95", n=1024, seed=0, note=note)
     for scale, (right, spread, above) in rows.items():
         yield Record(f"diffusion/guidance/{scale:g}/class-read", right, "%", n=1024, seed=0)

@@ -258,12 +258,12 @@ def _by_kind(judged: Judged, seen: Seen, key: str) -> str:
         kind: Seen({key: seen[key][[k == kind for k in kinds]]}, seen.machine).mean(key)
         for kind in dict.fromkeys(kinds)
     }
-    told = ", ".join(f"{kind} {value:.3g}" for kind, value in parts.items())
+    summary = ", ".join(f"{kind} {value:.3g}" for kind, value in parts.items())
     about = {
         "near": "as edit-success, and every thing within 4 pixels of where it was: ",
         "background": f"outside of the true mask, less encode and decode's; the edit's {seen.mean('outside'):.1f}: ",
     }
-    return about.get(key, "") + told
+    return about.get(key, "") + summary
 
 
 def _against_plain(ours: Seen, plain: Mapping[float, Seen]) -> Record:

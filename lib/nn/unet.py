@@ -74,10 +74,10 @@ class Attention(nn.Module):
 class UNet(nn.Module):
     """x [n, c_in, h, w], times t [n] and classes [n] -> [n, c_in, h, w].
 
-    On the way down each level has `blocks` residual blocks and halves the sides; on the way up it has one block more,
-    each with a skip connection from the way down. `attention` says which levels attend. With `classes`
-    there are so many labels, and one more, `null`, that stands for none. With `patch` it sees squares of so many pixels
-    a side as one pixel of more channels, which makes all levels cheaper (Hoogeboom et al. 2023, section 3.3).
+    On the way down each level has `blocks` residual blocks and halves the sides; on the way up it has one block
+    more, each with a skip connection from the way down. `attention` says which levels attend. With `classes` there
+    are so many labels, and one more, `null`, that stands for none. With `patch` it sees squares of so many pixels a
+    side as one pixel of more channels, which makes all levels cheaper (Hoogeboom et al. 2023, section 3.3).
     """
 
     def __init__(

@@ -36,8 +36,8 @@ def text_denoiser(parts: Parts, cond: Tensor, uncond: Tensor | None = None, guid
         if guidance == 1:
             predicted = parts.unet(x, t, both).sample
         else:
-            noise_uncond, noise_cond = parts.unet(torch.cat([x, x]), torch.cat([t, t]), both).sample.chunk(2)
-            predicted = noise_uncond + guidance * (noise_cond - noise_uncond)
+            pred_uncond, pred_cond = parts.unet(torch.cat([x, x]), torch.cat([t, t]), both).sample.chunk(2)
+            predicted = pred_uncond + guidance * (pred_cond - pred_uncond)
         return x0_and_noise(parts.schedule, parts.prediction, x, predicted, t)
 
     return denoise
