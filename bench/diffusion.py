@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lib.diffusion.draw import draw
 from lib.diffusion.fashion import CLASSES, REGIMES, load
-from lib.diffusion.samplers import normal, seeded
+from lib.diffusion.samplers import make_generators, randn_like
 from lib.measure import Record, compare
 
 SEED, STEPS = 0, 50
@@ -33,12 +33,12 @@ def labels(count: int) -> Tensor:
 
 
 def ours(net: nn.Module, count: int, steps: int = STEPS) -> Tensor:
-    """Return pictures [count, 1, 32, 32] drawn with the library."""
+    """Return images [count, 1, 32, 32] drawn with the library."""
     return draw(net, SCHEDULE, PREDICTION, labels(count), steps=steps, seed=SEED)
 
 
 def theirs(net: nn.Module, count: int, steps: int = STEPS) -> Tensor:
-    """Return the same pictures, drawn with diffusers as its documentation has it."""
+    """Return the same images, drawn with diffusers as its documentation has it."""
     scheduler = diffusers.DDIMScheduler(
         beta_schedule="squaredcos_cap_v2",
         prediction_type="v_prediction",
@@ -47,7 +47,7 @@ def theirs(net: nn.Module, count: int, steps: int = STEPS) -> Tensor:
         set_alpha_to_one=True,
     )
     scheduler.set_timesteps(steps)
-    given, x = labels(count), normal(torch.empty(count, 1, 32, 32), seeded(SEED, count))
+    given, x = labels(count), randn_like(torch.empty(count, 1, 32, 32), make_generators(SEED, count))
     with torch.no_grad():
         for t in scheduler.timesteps:
             predicted = net(x, t.float().expand(count), given)
@@ -56,7 +56,7 @@ def theirs(net: nn.Module, count: int, steps: int = STEPS) -> Tensor:
 
 
 def records(say: Callable[[str], None]) -> Iterator[Record]:
-    """Measure time and memory of both sides, and how long 64 pictures in 25 steps take."""
+    """Measure time and memory of both sides, and how long 64 images in 25 steps take."""
     net = load("unet")
     say("measuring diffusion/ddim-50, 45 pairs, and ours against ours")
     yield _time(net)
@@ -83,7 +83,7 @@ def _time(net: nn.Module, count: int = 8, pairs: int = 45) -> Record:
         target="<= 1.03",
         n=timing.n,
         seed=SEED,
-        note=f"{count} pictures in {STEPS} steps, the same U-Net and noise; the pictures differ by at most {apart:.0e} "
+        note=f"{count} images in {STEPS} steps, the same U-Net and noise; the images differ by at most {apart:.0e} "
         f"(range -1 to 1); ours against ours in the same way {noise.ratio:.3f} ({noise.low:.3f} to {noise.high:.3f})",
     )
 
@@ -106,7 +106,7 @@ def _memory(repeats: int = 3) -> Record:
         target="<= 1.03",
         n=repeats,
         seed=SEED,
-        note=f"peak of a process that draws 64 pictures in {STEPS} steps, both libraries imported in each",
+        note=f"peak of a process that draws 64 images in {STEPS} steps, both libraries imported in each",
     )
 
 
@@ -125,5 +125,5 @@ def _seconds(net: nn.Module, count: int = 64, steps: int = 25, repeats: int = 3)
         target="<= 20",
         n=repeats,
         seed=SEED,
-        note=f"{count} pictures of 32 x 32 in {steps} steps of DDIM; median, shortest and longest",
+        note=f"{count} images of 32 x 32 in {steps} steps of DDIM; median, shortest and longest",
     )

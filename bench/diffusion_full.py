@@ -1,4 +1,4 @@
-"""How good the drawn clothes are: FID, KID and classes read over thousands of pictures; hours on two cores, resumable.
+"""How good the drawn clothes are: FID, KID and classes read over thousands of images; hours on two cores, resumable.
 
 What is kept in `bench/runs` are the classifier's features of each batch drawn, under a digest of what drew them: an
 interrupted measurement goes on from there, and other weights or settings start anew.
@@ -34,29 +34,29 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Drawing:
-    """What draws how many pictures, each class as often as the others: a model, a sampler, and its settings.
+    """What draws how many images, each class as often as the others: a model, a sampler, and its settings.
 
-    With `highest` the steps are Karras's from that sigma on, otherwise even.
+    With `sigma_max` the steps are Karras's from that sigma on, otherwise even.
     """
 
     model: str = "unet"
     sampler: str = "ddim"
     steps: int = 50
-    highest: float | None = None
+    sigma_max: float | None = None
     guidance: float = 1.0
     clip: bool = True
     count: int = 2048
     seed: int = 0
 
     def __str__(self) -> str:
-        spaced = "even steps" if self.highest is None else f"Karras's steps from sigma {self.highest:g}"
+        spaced = "even steps" if self.sigma_max is None else f"Karras's steps from sigma {self.sigma_max:g}"
         guided = "" if self.guidance == 1 else f", guidance {self.guidance:g}"
         loose = "" if self.clip else ", guesses not clipped"
-        return f"{self.sampler}, {self.steps} {spaced}{guided}{loose}, {self.count:,} pictures, {self.calls} calls each"
+        return f"{self.sampler}, {self.steps} {spaced}{guided}{loose}, {self.count:,} images, {self.calls} calls each"
 
     @property
     def calls(self) -> int:
-        """How often the network is called for a picture."""
+        """How often the network is called for an image."""
         once = 2 * self.steps - 1 if self.sampler == "heun" else self.steps
         return once if self.guidance in (0, 1) else 2 * once
 
@@ -75,9 +75,9 @@ STEPS = (5, 10, 20, 50)
 SWEEP = {
     "ddpm": Drawing(sampler="ddpm"),
     "ddim": Drawing(sampler="ddim"),
-    "euler-ancestral": Drawing(sampler="euler-ancestral", highest=80.0),
-    "heun": Drawing(sampler="heun", highest=80.0),
-    "lms": Drawing(sampler="lms", highest=80.0),
+    "euler-ancestral": Drawing(sampler="euler-ancestral", sigma_max=80.0),
+    "heun": Drawing(sampler="heun", sigma_max=80.0),
+    "lms": Drawing(sampler="lms", sigma_max=80.0),
     "dpm-solver": Drawing(sampler="dpm-solver"),
 }
 GUIDANCE = (0.0, 1.0, 1.5, 2.0, 3.0, 5.0)
@@ -101,7 +101,7 @@ class Judge:
 
     def features(self, images: Tensor) -> Tensor:
         """Return the features [n, 96] of images [n, 28, 28] in [0, 255]."""
-        return fashion.features(self.net, fashion.padded(images[:, None].float() / 255))
+        return fashion.features(self.net, fashion.preprocess(images[:, None].float() / 255))
 
     def floor(self, count: int, most: int = 20) -> list[float]:
         """Return the FID of each of up to `most` sets of training images, none in two of them."""
@@ -112,11 +112,11 @@ class Judge:
         return self.floors[count]
 
     def excess(self, features: Tensor) -> float:
-        """Return by how much the FID of drawn pictures is above that of as many real ones."""
+        """Return by how much the FID of drawn images is above that of as many real ones."""
         return fid(features, self.test) - statistics.mean(self.floor(len(features)))
 
     def read(self, features: Tensor) -> Tensor:
-        """Return the class that is read in each picture."""
+        """Return the class that is read in each image."""
         with torch.no_grad():
             return self.net.head(features).argmax(dim=1)
 
@@ -176,7 +176,7 @@ def excess(name: str, drawing: Drawing, features: Tensor, judge: Judge, target: 
 
 
 def guidance(judge: Judge, seen: Callable[[Drawing], Tensor]) -> Iterator[Record]:
-    """Record at each scale how many pictures are read as their class, how varied they are, and their excess FID."""
+    """Record at each scale how many images are read as their class, how varied they are, and their excess FID."""
     rows = {}
     for scale in GUIDANCE:
         drawing = Drawing(guidance=scale, count=1024, steps=25)
@@ -185,9 +185,9 @@ def guidance(judge: Judge, seen: Callable[[Drawing], Tensor]) -> Iterator[Record
         right = 100 * (judge.read(features) == wanted).float().mean().item()
         rows[scale] = (right, variety(features, wanted), judge.excess(features))
     best = max(rows, key=lambda scale: rows[scale][0])
-    told = "; ".join(f"{s:g}: {right:.1f} %, {v:.3f}, {e:.2f}" for s, (right, v, e) in rows.items())
+    summary = "; ".join(f"{s:g}: {right:.1f} %, {v:.3f}, {e:.2f}" for s, (right, v, e) in rows.items())
     real = " and ".join(f"{right:.1f} % of the {name} images" for name, right in judge.right.items())
-    note = f"ddim, 25 steps; scale: read as their class, variety, excess FID: {told}; of real pictures {real} are"
+    note = f"ddim, 25 steps; scale: read as their class, variety, excess FID: {summary}; of real images {real} are"
     yield Record("diffusion/class-read", rows[best][0], "%", target=">= 95", n=1024, seed=0, note=note)
     for scale, (right, spread, above) in rows.items():
         yield Record(f"diffusion/guidance/{scale:g}/class-read", right, "%", n=1024, seed=0)
@@ -196,7 +196,7 @@ def guidance(judge: Judge, seen: Callable[[Drawing], Tensor]) -> Iterator[Record
 
 
 def variety(features: Tensor, labels: Tensor) -> float:
-    """Return the mean distance of two pictures of one class, over the classes."""
+    """Return the mean distance of two images of one class, over the classes."""
     return statistics.mean(torch.pdist(features[labels == k]).mean().item() for k in labels.unique())
 
 
@@ -216,7 +216,7 @@ def drawn(drawing: Drawing, judge: Judge, say: Say, runs: Path = RUNS) -> Tensor
     net = fashion.load(drawing.model) if missing else None
 
     def one(batch: tuple[int, int]) -> None:
-        images = pictures(net, drawing, *batch)
+        images = draw_images(net, drawing, *batch)
         part = kept[batch].with_suffix(".part")
         torch.save(fashion.features(judge.net, images), part)
         part.replace(kept[batch])
@@ -232,19 +232,19 @@ def drawn(drawing: Drawing, judge: Judge, say: Say, runs: Path = RUNS) -> Tensor
     return torch.cat([torch.load(path, weights_only=True) for path in kept.values()])
 
 
-def pictures(net: nn.Module, drawing: Drawing, first: int, count: int) -> Tensor:
-    """Draw pictures `first` to `first + count - 1` of a drawing: [count, 1, 32, 32], on the CPU."""
+def draw_images(net: nn.Module, drawing: Drawing, first: int, count: int) -> Tensor:
+    """Draw images `first` to `first + count - 1` of a drawing: [count, 1, 32, 32], on the CPU."""
     regime = fashion.REGIMES[drawing.model]
     net = net.to("cuda" if torch.cuda.is_available() else "cpu")
     schedule = regime.schedule
-    times = drawing.steps if drawing.highest is None else schedule.karras(drawing.steps, highest=drawing.highest)
+    steps = drawing.steps if drawing.sigma_max is None else schedule.karras(drawing.steps, sigma_max=drawing.sigma_max)
     return draw(
         net,
         schedule,
         regime.prediction,
         torch.arange(first, first + count) % fashion.CLASSES,
         sampler=drawing.sampler,
-        steps=times,
+        steps=steps,
         guidance=drawing.guidance,
         clip=drawing.clip,
         seed=drawing.seed,
@@ -268,4 +268,4 @@ def _train(name: str, epochs: int, batch_size: int) -> None:
 
 def _entry(name: str) -> dict[str, Any]:
     """Return what the manifest says of a model's weights; nothing where there are none."""
-    return json.loads(fashion.listed(name).read_text())["files"].get(f"models/fashion/{name}.safetensors", {})
+    return json.loads(fashion.manifest_of(name).read_text())["files"].get(f"models/fashion/{name}.safetensors", {})

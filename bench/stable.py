@@ -13,7 +13,7 @@ from torch import Tensor
 from lib import data
 from lib.diffusion import latent
 from lib.diffusion.latent import POCKET_FOLDER, Parts
-from lib.diffusion.samplers import seeded
+from lib.diffusion.samplers import make_generators
 from lib.measure import Record, compare
 
 SEED, STEPS, GUIDANCE = 0, 25, 7.5
@@ -29,7 +29,7 @@ print(next(line.split()[1] for line in open("/proc/self/status") if line.startsw
 
 def start(parts: Parts) -> Tensor:
     """Return the noise that both begin with."""
-    return latent.noise(parts, seeded(SEED, len(PROMPTS)))
+    return latent.prepare_latents(parts, make_generators(SEED, len(PROMPTS)))
 
 
 def ours(parts: Parts) -> Callable[[], Tensor]:
@@ -89,7 +89,7 @@ def time_ratio(parts: Parts, pairs: int = 45) -> Record:
         target="<= 1.03",
         n=timing.n,
         seed=SEED,
-        note=f"{len(PROMPTS)} pictures, DDIM, {STEPS} steps, guidance {GUIDANCE}, the same parts and noise; they "
+        note=f"{len(PROMPTS)} images, DDIM, {STEPS} steps, guidance {GUIDANCE}, the same parts and noise; they "
         f"differ by at most {apart:.0e} of 1; ours against ours in the same way {noise.ratio:.3f} "
         f"({noise.low:.3f} to {noise.high:.3f})",
     )
@@ -113,5 +113,5 @@ def memory_ratio(repeats: int = 3) -> Record:
         target="<= 1.03",
         n=repeats,
         seed=SEED,
-        note=f"peak of a process that draws {len(PROMPTS)} pictures in {STEPS} steps, both libraries imported in each",
+        note=f"peak of a process that draws {len(PROMPTS)} images in {STEPS} steps, both libraries imported in each",
     )

@@ -1,4 +1,4 @@
-"""What Pocket Stable Diffusion can do, scored on drawn scenes: pictures of held-out prompts, and held-out edits.
+"""What Pocket Stable Diffusion can do, scored on drawn scenes: images of held-out prompts, and held-out edits.
 
 What is kept in `bench/runs` are the scores of each batch, under a digest of what was asked and of the weights: an
 interrupted measurement goes on from there, and other weights or settings start anew. A change of the library does not:
@@ -99,11 +99,11 @@ class Judged:
         return sample_tasks(self.count, SEED)
 
     def some(self, first: int, n: int) -> tuple[Tensor, list[str], list[str], Tensor]:
-        """Return pictures, what is said of them, what is wanted, and where they may change, of edits."""
+        """Return images, what is said of them, what is wanted, and where they may change, of edits."""
         chosen = self.edits[first : first + n]
-        pictures = scenes.of([task.source for task in chosen]).pictures()
+        images = scenes.of([task.source for task in chosen]).pictures()
         source, target = (list(side) for side in zip(*[task.prompts for task in chosen], strict=True))
-        return pictures.to(self.parts.device), source, target, allowed(chosen).to(self.parts.device)
+        return images.to(self.parts.device), source, target, allowed(chosen).to(self.parts.device)
 
 
 def records(say: Say, runs: Path = RUNS, count: int = COUNT) -> Iterator[Record]:
@@ -130,9 +130,9 @@ def records(say: Say, runs: Path = RUNS, count: int = COUNT) -> Iterator[Record]
 def reconstructed(judged: Judged, first: int, n: int) -> dict[str, Tensor]:
     """Encode and decode fresh scenes."""
     many = _fresh(first, n, None, None)
-    pictures = many.pictures().to(judged.parts.device)
-    again = latent.decode(judged.parts, latent.encode_image(judged.parts, pictures))
-    return {"psnr": psnr(again, pictures), "read": _right(again, [many[i] for i in range(n)])}
+    images = many.pictures().to(judged.parts.device)
+    again = latent.decode(judged.parts, latent.encode_image(judged.parts, images))
+    return {"psnr": psnr(again, images), "read": _right(again, [many[i] for i in range(n)])}
 
 
 def held_out(judged: Judged, first: int, n: int, two: bool) -> dict[str, Tensor]:
@@ -148,9 +148,9 @@ def negative(judged: Judged, first: int, n: int) -> dict[str, Tensor]:
     many = _fresh(first, n, None, False)
     prompts = [scenes.caption(many[i], 1) for i in range(n)]
     draw = partial(latent.text_to_image, judged.parts, prompts, guidance=NEGATIVE, steps=STEPS, seed=SEED, first=first)
-    before = [read(picture) for picture in draw()]
+    before = [read(image) for image in draw()]
     unwanted = [f"a {scene.background if scene else 'white'} background" for scene in before]
-    after = [read(picture) for picture in draw(negative=unwanted)]
+    after = [read(image) for image in draw(negative=unwanted)]
     things = [(many[i].things[0].shape, many[i].things[0].colour) for i in range(n)]
     shown, kept = (
         torch.tensor([float(_named(scene) == [thing]) for scene, thing in zip(side, things, strict=True)])
@@ -164,54 +164,54 @@ def negative(judged: Judged, first: int, n: int) -> dict[str, Tensor]:
 def inverted(judged: Judged, first: int, n: int) -> dict[str, Tensor]:
     """Go to noise and back, 200 steps each way."""
     parts = judged.parts
-    pictures = _fresh(first, n, None, None).pictures().to(parts.device)
-    hidden = latent.invert(parts, pictures, steps=200)
+    images = _fresh(first, n, None, None).pictures().to(parts.device)
+    hidden = latent.invert(parts, images, steps=200)
     empty = latent.encode_prompt(parts, "").expand(n, -1, -1)
     with torch.no_grad():
-        z = sample_ddim(latent.conditioned(parts, empty), hidden, parts.schedule, latent.times(parts, 200))
-    wanted = latent.decode(parts, latent.encode_image(parts, pictures))
+        z = sample_ddim(latent.text_denoiser(parts, empty), hidden, parts.schedule, latent.timesteps(parts, 200))
+    wanted = latent.decode(parts, latent.encode_image(parts, images))
     return {"psnr": psnr(latent.decode(parts, z), wanted)}
 
 
 def edited(judged: Judged, first: int, n: int, _defaults: str) -> dict[str, Tensor]:
     """Edit with DiffEdit at its defaults, which are named so that others are measured anew."""
-    pictures, source, target, _ = judged.some(first, n)
-    edit = latent.diffedit(judged.parts, pictures, source, target, seed=SEED, first=first)
-    return {**_judged(judged, first, edit.pictures), "iou": _iou(judged, first, edit.mask)}
+    images, source, target, _ = judged.some(first, n)
+    edit = latent.diffedit(judged.parts, images, source, target, seed=SEED, first=first)
+    return {**_judged(judged, first, edit.images), "iou": _iou(judged, first, edit.mask)}
 
 
 def edited_to(judged: Judged, first: int, n: int, strength: float, _defaults: str) -> dict[str, Tensor]:
     """Edit with DiffEdit at another strength."""
-    pictures, source, target, _ = judged.some(first, n)
-    edit = latent.diffedit(judged.parts, pictures, source, target, strength=strength, seed=SEED, first=first)
-    return {**_judged(judged, first, edit.pictures), "iou": _iou(judged, first, edit.mask)}
+    images, source, target, _ = judged.some(first, n)
+    edit = latent.diffedit(judged.parts, images, source, target, strength=strength, seed=SEED, first=first)
+    return {**_judged(judged, first, edit.images), "iou": _iou(judged, first, edit.mask)}
 
 
 def with_true_mask(judged: Judged, first: int, n: int, _defaults: str) -> dict[str, Tensor]:
     """Edit with DiffEdit inside of the true mask."""
-    pictures, source, target, mask = judged.some(first, n)
-    edit = latent.diffedit(judged.parts, pictures, source, target, mask=mask, draws=1, seed=SEED, first=first)
-    return _judged(judged, first, edit.pictures)
+    images, source, target, mask = judged.some(first, n)
+    edit = latent.diffedit(judged.parts, images, source, target, mask=mask, draws=1, seed=SEED, first=first)
+    return _judged(judged, first, edit.images)
 
 
-def over(judged: Judged, first: int, n: int, strength: float) -> dict[str, Tensor]:
-    """Edit by drawing over the whole picture."""
-    pictures, _, target, _ = judged.some(first, n)
-    drawn = latent.image_to_image(judged.parts, pictures, target, strength=strength, seed=SEED, first=first)
+def with_image_to_image(judged: Judged, first: int, n: int, strength: float) -> dict[str, Tensor]:
+    """Edit by drawing over the whole image."""
+    images, _, target, _ = judged.some(first, n)
+    drawn = latent.image_to_image(judged.parts, images, target, strength=strength, seed=SEED, first=first)
     return _judged(judged, first, drawn)
 
 
 def theirs(judged: Judged, first: int, n: int) -> dict[str, Tensor]:
     """Edit with the pipeline of diffusers at its defaults; masks one by one, as it cuts all by their common mean."""
-    pictures, source, target, _ = judged.some(first, n)
+    images, source, target, _ = judged.some(first, n)
     pipe, masks = pipeline(judged.parts), []
     for i in range(n):
         generator = torch.Generator().manual_seed(SEED + first + i)
-        masks.append(pipe.generate_mask(pictures[i : i + 1], target[i], source_prompt=source[i], generator=generator))
+        masks.append(pipe.generate_mask(images[i : i + 1], target[i], source_prompt=source[i], generator=generator))
     mask = np.concatenate(masks)
-    hidden = pipe.invert(source, pictures, generator=torch.Generator().manual_seed(SEED + first)).latents
+    hidden = pipe.invert(source, images, generator=torch.Generator().manual_seed(SEED + first)).latents
     edit = pipe(target, mask, hidden, negative_prompt=source, output_type="pt").images
-    return {**_judged(judged, first, edit), "iou": _iou(judged, first, torch.from_numpy(mask).to(pictures))}
+    return {**_judged(judged, first, edit), "iou": _iou(judged, first, torch.from_numpy(mask).to(images))}
 
 
 def pipeline(parts: Parts) -> diffusers.StableDiffusionDiffEditPipeline:
@@ -242,7 +242,7 @@ def _edits(judged: Judged) -> Iterator[Record]:
         yield _record(f"edit-{key}/diffusers", key, peer, None, _by_kind(judged, peer, key))
         if key in true:
             yield _record(f"edit-{key}/true-mask", key, true, None, _by_kind(judged, true, key))
-    plain = {strength: judged.scores(f"over-{strength}", over, strength) for strength in STRENGTHS}
+    plain = {strength: judged.scores(f"over-{strength}", with_image_to_image, strength) for strength in STRENGTHS}
     yield _against_plain(ours, plain)
     fewer = min(FEWER, judged.count)
     masked = {s: judged.scores(f"edits-{s}", edited_to, s, defaults, count=fewer) for s in STRENGTHS}
@@ -258,12 +258,12 @@ def _by_kind(judged: Judged, seen: Seen, key: str) -> str:
         kind: Seen({key: seen[key][[k == kind for k in kinds]]}, seen.machine).mean(key)
         for kind in dict.fromkeys(kinds)
     }
-    told = ", ".join(f"{kind} {value:.3g}" for kind, value in parts.items())
+    summary = ", ".join(f"{kind} {value:.3g}" for kind, value in parts.items())
     about = {
         "near": "as edit-success, and every thing within 4 pixels of where it was: ",
         "background": f"outside of the true mask, less encode and decode's; the edit's {seen.mean('outside'):.1f}: ",
     }
-    return about.get(key, "") + told
+    return about.get(key, "") + summary
 
 
 def _against_plain(ours: Seen, plain: Mapping[float, Seen]) -> Record:
@@ -277,18 +277,18 @@ def _against_plain(ours: Seen, plain: Mapping[float, Seen]) -> Record:
 
 
 def _judged(judged: Judged, first: int, edited: Tensor) -> dict[str, Tensor]:
-    """Score edited pictures: is the target read, and in place; and what is left of the rest, by itself and at best."""
+    """Score edited images: is the target read, and in place; and what is left of the rest, by itself and at best."""
     n = len(edited)
-    pictures, _, _, mask = judged.some(first, n)
-    again = latent.decode(judged.parts, latent.encode_image(judged.parts, pictures))
+    images, _, _, mask = judged.some(first, n)
+    again = latent.decode(judged.parts, latent.encode_image(judged.parts, images))
     targets = [task.target for task in judged.edits[first : first + n]]
-    outside = psnr(edited, pictures, 1 - mask)
-    found = list(zip([read(picture) for picture in edited], targets, strict=True))
+    outside = psnr(edited, images, 1 - mask)
+    found = list(zip([read(image) for image in edited], targets, strict=True))
     return {
         "success": torch.tensor([float(agree(scene, target)) for scene, target in found]),
         "near": torch.tensor([float(agree(scene, target, moved=4)) for scene, target in found]),
         "outside": outside,
-        "background": outside - psnr(again, pictures, 1 - mask),
+        "background": outside - psnr(again, images, 1 - mask),
     }
 
 
@@ -297,8 +297,8 @@ def _iou(judged: Judged, first: int, mask: Tensor) -> Tensor:
     return overlap(mask, F.max_pool2d(wanted[:, None], judged.parts.factor)[:, 0])
 
 
-def _right(pictures: Tensor, wanted: list[scenes.Scene]) -> Tensor:
-    return torch.tensor([float(shows(picture, scene)) for picture, scene in zip(pictures, wanted, strict=True)])
+def _right(images: Tensor, wanted: list[scenes.Scene]) -> Tensor:
+    return torch.tensor([float(shows(image, scene)) for image, scene in zip(images, wanted, strict=True)])
 
 
 def _named(scene: scenes.Scene | None) -> list[tuple[str, str]]:

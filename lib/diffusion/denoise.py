@@ -1,7 +1,7 @@
-"""One contract for all models and samplers: `denoise(x, t)` returns the predicted picture and the predicted noise.
+"""One contract for all models and samplers: `denoise(x, t)` returns the predicted image and the predicted noise.
 
-Both are tied by x = signal * x0 + noise_level * noise, so one tells the other; which one a network was trained to
-predict is hidden here, and guidance and clipping are wrappers.
+As x = alpha_t * x0 + sigma_t * noise, each of them follows from the other. Which one a network was trained to predict
+is hidden here; guidance and clipping are wrappers.
 """
 
 from __future__ import annotations
@@ -18,74 +18,74 @@ Denoise = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # x [n, ...], times
 PREDICTIONS = ("noise", "v", "x0")
 
 
-def weights(schedule: Schedule, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    """Return what picture and noise weigh in x [n, ...] at times t [n]: two tensors [n, 1, ...] of x's dtype."""
+def alpha_sigma(schedule: Schedule, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    """Return alpha_t and sigma_t, the weights of image and noise, for x [n, ...] at times t [n]: [n, 1, ...] each."""
     alpha_bar = schedule.alpha_bar_at(t.reshape(-1)).reshape(-1, *[1] * (x.ndim - 1)).to(x.device)
     return alpha_bar.sqrt().to(x.dtype), (1 - alpha_bar).sqrt().to(x.dtype)
 
 
-def target(prediction: str, schedule: Schedule, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+def target(schedule: Schedule, prediction: str, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
     """Return what a network has to predict, of the shape of x0 [n, ...], for noise and times t [n].
 
-    "noise" (Ho et al. 2020, equation 14), "x0", or "v" = signal * noise - noise_level * x0 (Salimans and Ho 2022,
+    "noise" (Ho et al. 2020, equation 14), "x0", or "v" = alpha_t * noise - sigma_t * x0 (Salimans and Ho 2022,
     appendix D).
     """
     known("prediction", prediction, PREDICTIONS)
     if prediction == "v":
-        signal, level = weights(schedule, x0, t)
-        return signal * noise - level * x0
+        alpha_t, sigma_t = alpha_sigma(schedule, x0, t)
+        return alpha_t * noise - sigma_t * x0
     return noise if prediction == "noise" else x0
 
 
-def split(prediction: str, schedule: Schedule, x: Tensor, predicted: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the picture and the noise that a prediction about x [n, ...] at times t [n] implies."""
+def x0_and_noise(schedule: Schedule, prediction: str, x: Tensor, predicted: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the image and the noise that follow from a network's prediction for x [n, ...] at times t [n]."""
     known("prediction", prediction, PREDICTIONS)
-    signal, level = weights(schedule, x, t)
+    alpha_t, sigma_t = alpha_sigma(schedule, x, t)
     if prediction == "noise":
-        return (x - level * predicted) / signal, predicted
+        return (x - sigma_t * predicted) / alpha_t, predicted
     if prediction == "x0":
-        return predicted, (x - signal * predicted) / level
-    return signal * x - level * predicted, level * x + signal * predicted
+        return predicted, (x - alpha_t * predicted) / sigma_t
+    return alpha_t * x - sigma_t * predicted, sigma_t * x + alpha_t * predicted
 
 
-def denoiser(model: Callable[..., Tensor], schedule: Schedule, prediction: str = "noise", *given: Tensor) -> Denoise:
-    """Return the denoiser of a network that is called as `model(x, t, *given)`, t [n] float32.
+def denoiser(model: Callable[..., Tensor], schedule: Schedule, prediction: str = "noise", *cond: Tensor) -> Denoise:
+    """Return the denoiser of a network that is called as `model(x, t, *cond)`, t [n] float32.
 
     Raises ValueError for an unknown prediction, and a network that returns another shape than that of x.
     """
     known("prediction", prediction, PREDICTIONS)
 
     def denoise(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        predicted = model(x, t.to(x.device, torch.float32), *given)
+        predicted = model(x, t.to(x.device, torch.float32), *cond)
         if predicted.shape != x.shape:
             raise ValueError(f"the network returned {list(predicted.shape)} for x {list(x.shape)}")
-        return split(prediction, schedule, x, predicted, t)
+        return x0_and_noise(schedule, prediction, x, predicted, t)
 
     return denoise
 
 
-def guided(conditional: Denoise, unconditional: Denoise, scale: float) -> Denoise:
-    """Return a denoiser that goes `scale` times the way from one to the other (Ho and Salimans 2022, equation 6).
+def guided(cond: Denoise, uncond: Denoise, guidance: float) -> Denoise:
+    """Return a denoiser with classifier-free guidance from `uncond` to `cond` (Ho and Salimans 2022, equation 6).
 
-    0 is the unconditional one, 1 the conditional; the paper's w is scale - 1. As both are linear in the prediction, it
-    is the same for noise, v and x0.
+    With a guidance of 0 it is `uncond`, with 1 `cond`; the paper's w is guidance - 1. As x0 and noise are linear in the
+    prediction, the result is the same for noise, v and x0.
     """
 
     def denoise(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        to, start = conditional(x, t), unconditional(x, t)
-        x0, noise = (b + scale * (a - b) for a, b in zip(to, start, strict=True))
+        towards, away = cond(x, t), uncond(x, t)
+        x0, noise = (b + guidance * (a - b) for a, b in zip(towards, away, strict=True))
         return x0, noise
 
     return denoise
 
 
 def clipped(denoise: Denoise, schedule: Schedule, low: float = -1.0, high: float = 1.0) -> Denoise:
-    """Return a denoiser whose pictures stay within a range; the noise is what is then left of x."""
+    """Return a denoiser whose images are clipped to a range; the noise follows from x and the clipped image."""
     if not low < high:
         raise ValueError(f"low must be below high, got {low} and {high}")
 
-    def within(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    def denoise_clipped(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         x0 = denoise(x, t)[0].clamp(low, high)
-        return split("x0", schedule, x, x0, t)
+        return x0_and_noise(schedule, "x0", x, x0, t)
 
-    return within
+    return denoise_clipped

@@ -43,10 +43,10 @@ REGIMES = {
 }
 
 
-def padded(images: Tensor) -> Tensor:
-    """Turn pictures in [0, 1], [n, 1, 28, 28], into what the models see: [-1, 1], [n, 1, 32, 32], black around."""
+def preprocess(images: Tensor) -> Tensor:
+    """Scale images [n, 1, 28, 28] from [0, 1] to [-1, 1] and pad them with black to [n, 1, 32, 32]."""
     if images.shape[1:] != (1, 28, 28):
-        raise ValueError(f"pictures must be [n, 1, 28, 28], got {list(images.shape)}")
+        raise ValueError(f"images must be [n, 1, 28, 28], got {list(images.shape)}")
     return F.pad(images, (2, 2, 2, 2)) * 2 - 1
 
 
@@ -64,8 +64,8 @@ def unet() -> UNet:
 MODELS: dict[str, Callable[[], nn.Module]] = {"classifier": classifier, "unet": unet, "plain": unet, "min-snr": unet}
 
 
-def listed(name: str) -> Path:
-    """Return the manifest that lists a model's weights: of what ships, or of what is made for comparison only."""
+def manifest_of(name: str) -> Path:
+    """Return the manifest that lists a model's weights: of what ships, or of models made for comparison only."""
     if name in SHIPPED:
         return data.MANIFEST
     manifest = RUNS / "manifest.json"
@@ -77,12 +77,12 @@ def listed(name: str) -> Path:
 def load(name: str) -> nn.Module:
     """Return a trained model in evaluation mode; raises ValueError that tells how to make what is missing."""
     model = MODELS[name]()
-    weights.restore(f"models/fashion/{name}.safetensors", model, f"{COMMAND} {name}", manifest=listed(name))
+    weights.restore(f"models/fashion/{name}.safetensors", model, f"{COMMAND} {name}", manifest=manifest_of(name))
     return model.eval()
 
 
 def features(net: ResNet, images: Tensor, batch_size: int = 500) -> Tensor:
-    """Return what the classifier's head sees of pictures [n, 1, 32, 32] in [-1, 1]: [n, 96]."""
+    """Return what the classifier's head sees of images [n, 1, 32, 32] in [-1, 1]: [n, 96]."""
     body = nn.Sequential(*list(net.children())[:-1])
     with torch.no_grad():
         return torch.cat([body(part) for part in images.split(batch_size)])

@@ -1,16 +1,15 @@
-"""Samplers: from noise to a picture, as pure functions of a denoiser, a start, a schedule and its steps.
+"""Samplers: from noise to an image, as pure functions of a denoiser, a start, a schedule and its steps.
 
-All take x [n, ...] with signal and noise weighed as at the first time (standard normal noise, as a rule), and `steps`:
-a number, or the times themselves, falling (`schedule.times`, `schedule.karras`). All call `watch(i, t, x, x0)` after a
-step: its number, its time, where it led, and the picture that was guessed on the way. Noise on the way comes from one
-generator a sample, so a result does not depend on how a batch is split. NaN or infinity in a step raises
-FloatingPointError, which names it.
+All take x [n, ...] with image and noise weighed as at the first timestep (standard normal noise, as a rule), and
+`steps`: a number, or the timesteps themselves, descending (`schedule.timesteps`, `schedule.karras`). All call
+`callback(step, t, x, x0)` after each step: its index, its timestep, the new x, and the predicted image. Noise is drawn
+from one generator for each sample, so a result does not depend on how a batch is split. NaN or infinity in a step
+raises FloatingPointError, which names the step.
 """
 
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -21,8 +20,8 @@ from lib.checks import known
 from lib.diffusion.denoise import Denoise
 from lib.diffusion.schedule import Level, Schedule
 
-Watch = Callable[[int, float, Tensor, Tensor], None]
-Advance = Callable[[Tensor, Tensor, Tensor, Level, Level], Tensor]  # x, x0, noise, from where, to where -> x
+StepCallback = Callable[[int, float, Tensor, Tensor], None]  # step, t, x, x0
+Step = Callable[[Tensor, Tensor, Tensor, Level, Level], Tensor]  # x, x0, noise, level, next level -> next x
 Generators = Sequence[torch.Generator]
 
 
@@ -33,17 +32,17 @@ def sample_ddpm(
     steps: int | Tensor,
     generators: Generators,
     *,
-    watch: Watch | None = None,
+    callback: StepCallback | None = None,
 ) -> Tensor:
     """Ancestral sampling: draw from the posterior of each step of noising (Ho et al. 2020, algorithm 2, equation 7)."""
 
-    def advance(x: Tensor, x0: Tensor, _noise: Tensor, now: Level, then: Level) -> Tensor:
-        kept = (now.signal / then.signal) ** 2  # alpha of the step; 1 - alpha is its beta
-        mean = then.signal * (1 - kept) / now.noise**2 * x0 + kept**0.5 * (then.noise / now.noise) ** 2 * x
-        deviation = then.noise / now.noise * (1 - kept) ** 0.5
-        return mean + deviation * normal(x, generators) if deviation else mean
+    def step(x: Tensor, x0: Tensor, _noise: Tensor, now: Level, then: Level) -> Tensor:
+        alpha = (now.alpha_t / then.alpha_t) ** 2  # the paper's alpha_t of this step: 1 - beta_t
+        mean = then.alpha_t * (1 - alpha) / now.sigma_t**2 * x0 + alpha**0.5 * (then.sigma_t / now.sigma_t) ** 2 * x
+        std = then.sigma_t / now.sigma_t * (1 - alpha) ** 0.5
+        return mean + std * randn_like(x, generators) if std else mean
 
-    return _walk(denoise, x, schedule, steps, advance, watch)
+    return _sample_loop(denoise, x, schedule, steps, step, callback)
 
 
 def sample_ddim(
@@ -54,54 +53,54 @@ def sample_ddim(
     *,
     eta: float = 0.0,
     generators: Generators | None = None,
-    watch: Watch | None = None,
+    callback: StepCallback | None = None,
 ) -> Tensor:
-    """DDIM: the guessed picture with the guessed noise of the next time (Song et al. 2021, equation 12).
+    """DDIM: the predicted image and noise, weighed as at the next timestep (Song et al. 2021, equation 12).
 
-    `eta` is how much of that noise is drawn anew: 0 none, 1 as much as in ancestral sampling (equation 16); with it
-    `generators` are needed.
+    `eta` is how much of that noise is drawn anew: 0 none, 1 as much as in ancestral sampling (equation 16). Where it is
+    above 0, `generators` are needed.
     """
     if not 0 <= eta <= 1:
         raise ValueError(f"eta must be from 0 to 1, got {eta}")
     if eta and generators is None:
-        raise ValueError(f"eta = {eta} draws noise: generators are needed, one a sample")
+        raise ValueError(f"eta = {eta} draws noise: generators are needed, one for each sample")
 
-    def advance(x: Tensor, x0: Tensor, noise: Tensor, now: Level, then: Level) -> Tensor:
-        drawn = eta * then.noise / now.noise * (1 - (now.signal / then.signal) ** 2) ** 0.5
-        x = then.signal * x0 + (then.noise**2 - drawn**2) ** 0.5 * noise
-        return x + drawn * normal(x, generators) if drawn else x
+    def step(x: Tensor, x0: Tensor, noise: Tensor, now: Level, then: Level) -> Tensor:
+        std = eta * then.sigma_t / now.sigma_t * (1 - (now.alpha_t / then.alpha_t) ** 2) ** 0.5
+        x = then.alpha_t * x0 + (then.sigma_t**2 - std**2) ** 0.5 * noise
+        return x + std * randn_like(x, generators) if std else x
 
-    return _walk(denoise, x, schedule, steps, advance, watch)
+    return _sample_loop(denoise, x, schedule, steps, step, callback)
 
 
 def invert_ddim(
-    denoise: Denoise, x: Tensor, schedule: Schedule, steps: int | Tensor, *, watch: Watch | None = None
+    denoise: Denoise, x: Tensor, schedule: Schedule, steps: int | Tensor, *, callback: StepCallback | None = None
 ) -> Tensor:
-    """DDIM run backwards: from a picture to the noise that `sample_ddim`, with these steps, takes back to it.
+    """DDIM run backwards: from an image to the noise that `sample_ddim`, with these steps, takes back to it.
 
-    The noise at the far end of a step is asked for where the step begins (Dhariwal and Nichol 2021, appendix F), so
-    the way back is exact only for many steps.
+    The noise at the end of a step is predicted from x at its beginning (Dhariwal and Nichol 2021, appendix F), so the
+    inversion is exact only in the limit of many steps.
     """
     levels = [schedule.last, *(schedule.level(t) for t in _times(schedule, steps).flip(0).tolist())]
     for i, (now, then) in enumerate(itertools.pairwise(levels)):
         noise = denoise(x, _at(then, x))[1]
-        x0 = (x - now.noise * noise) / now.signal
-        x = then.signal * x0 + then.noise * noise
+        x0 = (x - now.sigma_t * noise) / now.alpha_t
+        x = then.alpha_t * x0 + then.sigma_t * noise
         _finite(x, i, then)
-        if watch is not None:
-            watch(i, then.time, x, x0)
+        if callback is not None:
+            callback(i, then.t, x, x0)
     return x
 
 
 def sample_euler(
-    denoise: Denoise, x: Tensor, schedule: Schedule, steps: int | Tensor, *, watch: Watch | None = None
+    denoise: Denoise, x: Tensor, schedule: Schedule, steps: int | Tensor, *, callback: StepCallback | None = None
 ) -> Tensor:
     """Euler's method for the probability flow (Karras et al. 2022, algorithm 1 without churn and correction)."""
 
-    def advance(x: Tensor, _x0: Tensor, noise: Tensor, now: Level, then: Level) -> Tensor:
-        return then.signal * (x / now.signal + (then.sigma - now.sigma) * noise)
+    def step(x: Tensor, _x0: Tensor, noise: Tensor, now: Level, then: Level) -> Tensor:
+        return then.alpha_t * (x / now.alpha_t + (then.sigma - now.sigma) * noise)
 
-    return _walk(denoise, x, schedule, steps, advance, watch)
+    return _sample_loop(denoise, x, schedule, steps, step, callback)
 
 
 def sample_euler_ancestral(
@@ -111,35 +110,35 @@ def sample_euler_ancestral(
     steps: int | Tensor,
     generators: Generators,
     *,
-    watch: Watch | None = None,
+    callback: StepCallback | None = None,
 ) -> Tensor:
-    """Euler's method to less noise than the next time has, and noise drawn up to it (as k-diffusion's of this name)."""
+    """Euler's method down to `sigma_down`, then fresh noise of `sigma_up` (k-diffusion's sampler of this name)."""
 
-    def advance(x: Tensor, _x0: Tensor, noise: Tensor, now: Level, then: Level) -> Tensor:
-        up = then.sigma / now.sigma * (now.sigma**2 - then.sigma**2) ** 0.5
-        down = then.sigma**2 / now.sigma
-        x = x / now.signal + (down - now.sigma) * noise
-        return then.signal * (x + up * normal(x, generators) if up else x)
+    def step(x: Tensor, _x0: Tensor, noise: Tensor, now: Level, then: Level) -> Tensor:
+        sigma_up = then.sigma / now.sigma * (now.sigma**2 - then.sigma**2) ** 0.5
+        sigma_down = then.sigma**2 / now.sigma
+        x = x / now.alpha_t + (sigma_down - now.sigma) * noise
+        return then.alpha_t * (x + sigma_up * randn_like(x, generators) if sigma_up else x)
 
-    return _walk(denoise, x, schedule, steps, advance, watch)
+    return _sample_loop(denoise, x, schedule, steps, step, callback)
 
 
 def sample_heun(
-    denoise: Denoise, x: Tensor, schedule: Schedule, steps: int | Tensor, *, watch: Watch | None = None
+    denoise: Denoise, x: Tensor, schedule: Schedule, steps: int | Tensor, *, callback: StepCallback | None = None
 ) -> Tensor:
-    """Heun's method: Euler's step, taken again with the mean of both ends' slopes (Karras et al. 2022, algorithm 1).
+    """Heun's method: Euler's step, repeated with the mean of the slopes at both ends (Karras et al. 2022, algorithm 1).
 
-    Two calls a step, but for the last, where there is no noise left to ask for.
+    Two calls of the denoiser for each step but the last, which ends without noise.
     """
 
-    def advance(x: Tensor, _x0: Tensor, noise: Tensor, now: Level, then: Level) -> Tensor:
-        start, width = x / now.signal, then.sigma - now.sigma
-        ahead = then.signal * (start + width * noise)
-        if then.noise:
-            noise = (noise + denoise(ahead, _at(then, x))[1]) / 2
-        return then.signal * (start + width * noise)
+    def step(x: Tensor, _x0: Tensor, noise: Tensor, now: Level, then: Level) -> Tensor:
+        x_hat, h = x / now.alpha_t, then.sigma - now.sigma
+        x_next = then.alpha_t * (x_hat + h * noise)
+        if then.sigma_t:
+            noise = (noise + denoise(x_next, _at(then, x))[1]) / 2
+        return then.alpha_t * (x_hat + h * noise)
 
-    return _walk(denoise, x, schedule, steps, advance, watch)
+    return _sample_loop(denoise, x, schedule, steps, step, callback)
 
 
 def sample_lms(
@@ -149,7 +148,7 @@ def sample_lms(
     steps: int | Tensor,
     *,
     order: int = 4,
-    watch: Watch | None = None,
+    callback: StepCallback | None = None,
 ) -> Tensor:
     """Linear multistep: integrate a polynomial through the last `order` slopes (Adams and Bashforth; k-diffusion)."""
     if order < 1:
@@ -157,34 +156,34 @@ def sample_lms(
     slopes: list[Tensor] = []
     sigmas: list[float] = []
 
-    def advance(x: Tensor, _x0: Tensor, noise: Tensor, now: Level, then: Level) -> Tensor:
+    def step(x: Tensor, _x0: Tensor, noise: Tensor, now: Level, then: Level) -> Tensor:
         slopes.append(noise)
         sigmas.append(now.sigma)
         del slopes[:-order], sigmas[:-order]
-        parts = [_integral(sigmas, j, then.sigma) * slope for j, slope in enumerate(slopes)]
-        return then.signal * (x / now.signal + sum(parts))
+        terms = [_integral(sigmas, j, then.sigma) * slope for j, slope in enumerate(slopes)]
+        return then.alpha_t * (x / now.alpha_t + sum(terms))
 
-    return _walk(denoise, x, schedule, steps, advance, watch)
+    return _sample_loop(denoise, x, schedule, steps, step, callback)
 
 
 def sample_dpm_solver(
-    denoise: Denoise, x: Tensor, schedule: Schedule, steps: int | Tensor, *, watch: Watch | None = None
+    denoise: Denoise, x: Tensor, schedule: Schedule, steps: int | Tensor, *, callback: StepCallback | None = None
 ) -> Tensor:
     """DPM-Solver++(2M), the last step of first order (Lu et al. 2022b, algorithm 2)."""
-    before: list[tuple[Tensor, float]] = []  # the picture guessed in the step before, and the log of its 1 / sigma
+    previous: list[tuple[Tensor, float]] = []  # x0 and lambda_t of the step before
 
-    def advance(x: Tensor, x0: Tensor, _noise: Tensor, now: Level, then: Level) -> Tensor:
-        here = -math.log(now.sigma)
-        guess = x0
-        if before and then.noise:
-            old, there = before.pop()
-            ratio = (here - there) / (-math.log(then.sigma) - here)
-            guess = x0 + (x0 - old) / (2 * ratio)
-        before[:] = [(x0, here)]
-        shrunk = then.noise / now.noise
-        return shrunk * x + (then.signal - shrunk * now.signal) * guess
+    def step(x: Tensor, x0: Tensor, _noise: Tensor, now: Level, then: Level) -> Tensor:
+        lambda_t = now.lambda_t
+        d = x0  # the paper's D
+        if previous and then.sigma_t:
+            x0_prev, lambda_prev = previous.pop()
+            r = (lambda_t - lambda_prev) / (then.lambda_t - lambda_t)
+            d = x0 + (x0 - x0_prev) / (2 * r)
+        previous[:] = [(x0, lambda_t)]
+        ratio = then.sigma_t / now.sigma_t
+        return ratio * x + (then.alpha_t - ratio * now.alpha_t) * d
 
-    return _walk(denoise, x, schedule, steps, advance, watch)
+    return _sample_loop(denoise, x, schedule, steps, step, callback)
 
 
 SAMPLERS: dict[str, Callable[..., Tensor]] = {
@@ -196,7 +195,7 @@ SAMPLERS: dict[str, Callable[..., Tensor]] = {
     "lms": sample_lms,
     "dpm-solver": sample_dpm_solver,
 }
-DRAWING = ("ddpm", "euler-ancestral")  # noise on the way, too
+STOCHASTIC = ("ddpm", "euler-ancestral")  # they draw noise in each step
 
 
 def sample(
@@ -207,55 +206,55 @@ def sample(
     steps: int | Tensor,
     generators: Generators,
     *,
-    watch: Watch | None = None,
+    callback: StepCallback | None = None,
 ) -> Tensor:
     """Sample with a sampler of `SAMPLERS`, by name; raises ValueError, with the nearest, for an unknown one."""
     known("sampler", name, SAMPLERS)
-    given = (generators,) if name in DRAWING else ()
-    return SAMPLERS[name](denoise, x, schedule, steps, *given, watch=watch)
+    given = (generators,) if name in STOCHASTIC else ()
+    return SAMPLERS[name](denoise, x, schedule, steps, *given, callback=callback)
 
 
-def normal(like: Tensor, generators: Generators) -> Tensor:
-    """Return standard normal numbers shaped as `like` [n, ...], each sample's from its own generator."""
+def randn_like(like: Tensor, generators: Generators) -> Tensor:
+    """Return standard normal numbers shaped as `like` [n, ...], each sample's from a generator of its own."""
     if len(generators) != len(like):
-        raise ValueError(f"one generator a sample is needed: got {len(generators)} for {len(like)} samples")
+        raise ValueError(f"one generator for each sample is needed: got {len(generators)} for {len(like)} samples")
     drawn = [torch.randn(like.shape[1:], generator=g, device=g.device, dtype=like.dtype) for g in generators]
     return torch.stack(drawn).to(like.device) if drawn else torch.empty_like(like)
 
 
-def seeded(seed: int, count: int, first: int = 0) -> list[torch.Generator]:
+def make_generators(seed: int, count: int, first: int = 0) -> list[torch.Generator]:
     """Return the generators of samples `first` to `first + count - 1` of a seed, on the CPU whatever x's device."""
     seeds = np.random.SeedSequence(seed).generate_state(first + count, np.uint64)[first:]
     return [torch.Generator().manual_seed(int(s)) for s in (seeds >> np.uint64(1))]
 
 
-def _walk(
-    denoise: Denoise, x: Tensor, schedule: Schedule, steps: int | Tensor, advance: Advance, watch: Watch | None
+def _sample_loop(
+    denoise: Denoise, x: Tensor, schedule: Schedule, steps: int | Tensor, step: Step, callback: StepCallback | None
 ) -> Tensor:
     levels = [*(schedule.level(t) for t in _times(schedule, steps).tolist()), schedule.last]
     for i, (now, then) in enumerate(itertools.pairwise(levels)):
         x0, noise = denoise(x, _at(now, x))
-        x = advance(x, x0, noise, now, then)
+        x = step(x, x0, noise, now, then)
         _finite(x, i, now)
-        if watch is not None:
-            watch(i, now.time, x, x0)
+        if callback is not None:
+            callback(i, now.t, x, x0)
     return x
 
 
 def _times(schedule: Schedule, steps: int | Tensor) -> Tensor:
-    times = steps if isinstance(steps, Tensor) else schedule.times(steps)
+    times = steps if isinstance(steps, Tensor) else schedule.timesteps(steps)
     if times.ndim != 1 or not len(times) or bool((times.diff() >= 0).any()):
-        raise ValueError(f"the times of the steps must fall, got {times}")
+        raise ValueError(f"the timesteps must descend, got {times}")
     return times
 
 
 def _at(level: Level, x: Tensor) -> Tensor:
-    return torch.full((len(x),), level.time, dtype=torch.float64, device=x.device)
+    return torch.full((len(x),), level.t, dtype=torch.float64, device=x.device)
 
 
 def _finite(x: Tensor, i: int, level: Level) -> None:
     if not bool(x.isfinite().all()):
-        raise FloatingPointError(f"NaN or infinity in step {i}, at time {level.time:g}")
+        raise FloatingPointError(f"NaN or infinity in step {i}, at time {level.t:g}")
 
 
 def _integral(sigmas: Sequence[float], j: int, end: float) -> float:

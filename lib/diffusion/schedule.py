@@ -1,4 +1,4 @@
-"""How much of the picture and how much noise there is at each time (Ho et al. 2020, section 2; Karras et al. 2022)."""
+"""How much image and how much noise there is at each time (Ho et al. 2020, section 2; Karras et al. 2022)."""
 
 from __future__ import annotations
 
@@ -17,16 +17,25 @@ LARGEST_BETA = 0.999  # of "cosine", which would end in a division by 0 (Nichol 
 
 
 class Level(NamedTuple):
-    """A time, and what a picture x0 and noise weigh there: x = signal * x0 + noise * n."""
+    """A time t, and the weights of image and noise there: x_t = alpha_t * x0 + sigma_t * noise.
 
-    time: float
-    signal: float
-    noise: float
+    The symbols are those of Kingma et al. (2021) and Lu et al. (2022b): alpha_t is the root of alpha-bar, and not the
+    1 - beta_t of Ho et al. (2020).
+    """
+
+    t: float
+    alpha_t: float
+    sigma_t: float
 
     @property
     def sigma(self) -> float:
-        """The noise against the signal."""
-        return self.noise / self.signal
+        """The noise-to-signal ratio, the sigma of Karras et al. (2022)."""
+        return self.sigma_t / self.alpha_t
+
+    @property
+    def lambda_t(self) -> float:
+        """Half the logarithm of the signal-to-noise ratio: log(alpha_t / sigma_t)."""
+        return -math.log(self.sigma)
 
 
 @dataclass(frozen=True)
@@ -34,18 +43,20 @@ class Schedule:
     """The variances of a diffusion in `len(self)` time steps: `alpha_bar` float64 [T], falling in (0, 1).
 
     At time t, from 0 to T - 1, x = sqrt(alpha_bar[t]) x0 + sqrt(1 - alpha_bar[t]) n, n standard normal (Ho et al. 2020,
-    equation 4). `end` is the alpha-bar at which sampling ends: 1, or alpha_bar[0] as Stable Diffusion has it.
+    equation 4). Sampling ends at `final_alpha_bar`: 1, or alpha_bar[0] as in Stable Diffusion.
     """
 
     alpha_bar: Tensor
-    end: float = 1.0
+    final_alpha_bar: float = 1.0
 
     def __post_init__(self) -> None:
         falls = self.alpha_bar.ndim == 1 and len(self.alpha_bar) and bool((self.alpha_bar.diff() < 0).all())
         if not falls or not 0 < self.alpha_bar[-1] <= self.alpha_bar[0] < 1:
             raise ValueError(f"alpha_bar must fall within (0, 1), got {self.alpha_bar}")
-        if not self.alpha_bar[0] <= self.end <= 1:
-            raise ValueError(f"end must be from alpha_bar[0] = {self.alpha_bar[0]:.6g} to 1, got {self.end}")
+        if not self.alpha_bar[0] <= self.final_alpha_bar <= 1:
+            raise ValueError(
+                f"final_alpha_bar must be from alpha_bar[0] = {self.alpha_bar[0]:.6g} to 1, got {self.final_alpha_bar}"
+            )
 
     @classmethod
     def make(
@@ -55,9 +66,9 @@ class Schedule:
         beta_start: float = 1e-4,
         beta_end: float = 0.02,
         *,
-        at_one: bool = True,
+        set_alpha_to_one: bool = True,
     ) -> Schedule:
-        """Return a schedule by name; `at_one` is whether sampling ends at alpha-bar 1, or at the first of the list.
+        """Return a schedule by name; with `set_alpha_to_one` sampling ends at alpha-bar 1, else at alpha_bar[0].
 
         "linear": the variances beta rise evenly (Ho et al. 2020, section 4); "scaled_linear": their roots do (Rombach
         et al. 2022); "cosine": alpha-bar falls like a squared cosine, without `beta_start` and `beta_end` (Nichol and
@@ -77,7 +88,7 @@ class Schedule:
             f = ((t + 0.008) / 1.008 * math.pi / 2).cos().square()
             beta = (1 - f[1:] / f[:-1]).clamp(max=LARGEST_BETA)
         alpha_bar = (1 - beta).cumprod(0)
-        return cls(alpha_bar, 1.0 if at_one else alpha_bar[0].item())
+        return cls(alpha_bar, 1.0 if set_alpha_to_one else alpha_bar[0].item())
 
     def __len__(self) -> int:
         return len(self.alpha_bar)
@@ -89,39 +100,39 @@ class Schedule:
 
     @property
     def sigmas(self) -> Tensor:
-        """The noise against the signal at each time: [T], rising."""
+        """The noise-to-signal ratio at each time: [T], ascending."""
         return ((1 - self.alpha_bar) / self.alpha_bar).sqrt()
 
     def alpha_bar_at(self, t: Tensor) -> Tensor:
-        """Return alpha-bar, float64, at times t of any shape; between two of them log sigma is taken as a line."""
+        """Return alpha-bar, float64, at times t of any shape; between whole ones log sigma is interpolated linearly."""
         t = t.double().to(self.alpha_bar.device)
         if t.numel() and not (t.min() >= 0 and t.max() <= len(self) - 1):
             raise ValueError(f"times are from 0 to {len(self) - 1}, got {t.min():g} to {t.max():g}")
         low = t.floor().long()
-        share = t - low
-        if not share.any():  # as in training and most sampling
+        fraction = t - low
+        if not fraction.any():  # as in training and most sampling
             return self.alpha_bar[low]
         log_sigma, high = self.sigmas.log(), t.ceil().long()
-        between = log_sigma[low] + share * (log_sigma[high] - log_sigma[low])
-        return torch.where(share == 0, self.alpha_bar[low], 1 / (1 + (2 * between).exp()))
+        log_sigma_t = log_sigma[low] + fraction * (log_sigma[high] - log_sigma[low])
+        return torch.where(fraction == 0, self.alpha_bar[low], 1 / (1 + (2 * log_sigma_t).exp()))
 
     def level(self, t: float) -> Level:
-        """Return what signal and noise weigh at a time."""
+        """Return alpha_t and sigma_t at a time."""
         alpha_bar = self.alpha_bar_at(torch.tensor(float(t))).item()
         return Level(float(t), alpha_bar**0.5, (1 - alpha_bar) ** 0.5)
 
     @property
     def last(self) -> Level:
-        """Where sampling ends."""
-        return Level(0.0, self.end**0.5, (1 - self.end) ** 0.5)
+        """The level at which sampling ends."""
+        return Level(0.0, self.final_alpha_bar**0.5, (1 - self.final_alpha_bar) ** 0.5)
 
-    def noised(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    def add_noise(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """Return x0 [n, ...] with noise of its shape at times t [n] (Ho et al. 2020, equation 4)."""
         alpha_bar = self.alpha_bar_at(t).to(x0).reshape(-1, *[1] * (x0.ndim - 1))
         return alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * noise
 
-    def times(self, steps: int, spacing: str = "trailing", offset: int = 0) -> Tensor:
-        """Return `steps` times to sample at, falling, float64 (Lin et al. 2023, table 2).
+    def timesteps(self, steps: int, spacing: str = "trailing", offset: int = 0) -> Tensor:
+        """Return `steps` timesteps to sample at, descending, float64 (Lin et al. 2023, table 2).
 
         "leading" are multiples of T // steps, from 0; "linspace" go evenly from T - 1 to 0, and may not be whole;
         "trailing" begin with T - 1. `offset` is added (Stable Diffusion: leading, 1). Raises ValueError for an unknown
@@ -140,26 +151,26 @@ class Schedule:
             raise ValueError(f"offset {offset} leads beyond the last time {len(self) - 1}")
         return times
 
-    def karras(self, steps: int, rho: float = 7.0, highest: float | None = None) -> Tensor:
-        """Return `steps` times, falling, whose sigmas are dense where small (Karras et al. 2022, equation 5).
+    def karras(self, steps: int, rho: float = 7.0, sigma_max: float | None = None) -> Tensor:
+        """Return `steps` timesteps, descending, whose sigmas are dense where small (Karras et al. 2022, equation 5).
 
-        They begin with the last time, or where sigma is `highest` (80 in the paper): the cosine schedule ends so near
+        They begin with the last time, or where sigma is `sigma_max` (80 in the paper): the cosine schedule ends so near
         to pure noise that half of the steps would be spent there.
         """
         self._within(steps)
         first, last = self.sigmas[0].item(), self.sigmas[-1].item()
-        if highest is not None and not first < highest <= last:
-            raise ValueError(f"highest must be above {first:.4g} and at most {last:.4g}, got {highest}")
-        low, high = first ** (1 / rho), (last if highest is None else highest) ** (1 / rho)
-        return self.times_of(torch.linspace(high, low, steps, dtype=torch.float64) ** rho)
+        if sigma_max is not None and not first < sigma_max <= last:
+            raise ValueError(f"sigma_max must be above {first:.4g} and at most {last:.4g}, got {sigma_max}")
+        low, high = first ** (1 / rho), (last if sigma_max is None else sigma_max) ** (1 / rho)
+        return self.sigma_to_t(torch.linspace(high, low, steps, dtype=torch.float64) ** rho)
 
-    def times_of(self, sigmas: Tensor) -> Tensor:
-        """Return the times at which noise against signal is `sigmas`: the inverse of `alpha_bar_at`."""
-        log_sigma, wanted = self.sigmas.log(), sigmas.double().log().to(self.alpha_bar.device)
-        low = (torch.searchsorted(log_sigma, wanted, right=True) - 1).clamp(0, max(len(self) - 2, 0))
+    def sigma_to_t(self, sigmas: Tensor) -> Tensor:
+        """Return the times whose noise-to-signal ratios are `sigmas`: the inverse of `alpha_bar_at`."""
+        log_sigma, log_wanted = self.sigmas.log(), sigmas.double().log().to(self.alpha_bar.device)
+        low = (torch.searchsorted(log_sigma, log_wanted, right=True) - 1).clamp(0, max(len(self) - 2, 0))
         high = (low + 1).clamp(max=len(self) - 1)
         gap = (log_sigma[high] - log_sigma[low]).clamp(min=1e-300)
-        return (low + (wanted - log_sigma[low]) / gap).clamp(0, len(self) - 1)
+        return (low + (log_wanted - log_sigma[low]) / gap).clamp(0, len(self) - 1)
 
     def _within(self, steps: int) -> None:
         if not 1 <= steps <= len(self):

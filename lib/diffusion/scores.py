@@ -1,4 +1,4 @@
-"""How near drawn pictures are to real ones: distances between sets of features, and the nearest real picture."""
+"""How near drawn images are to real ones: distances between sets of features, and the nearest real image."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def kid(ours: Tensor, theirs: Tensor) -> float:
 
 
 def nearest(drawn: Tensor, real: Tensor, *, batch_size: int = 256) -> tuple[Tensor, Tensor]:
-    """Return the index of the real picture [m, ...] nearest to each drawn one [n, ...], and how far it is: [n] each.
+    """Return the index of the real image [m, ...] nearest to each drawn one [n, ...], and how far it is: [n] each.
 
-    The distance is Euclidean over pixels. A model that has learnt by heart draws pictures at distances near 0; compare
-    with the distances of real pictures that it was not trained on.
+    The distance is Euclidean over pixels. A model that has learnt by heart draws images at distances near 0; compare
+    with the distances of real images that it was not trained on.
     """
     if drawn.shape[1:] != real.shape[1:] or not len(drawn) or not len(real):
-        raise ValueError(f"pictures of one shape are needed, got {list(drawn.shape)} and {list(real.shape)}")
+        raise ValueError(f"images of one shape are needed, got {list(drawn.shape)} and {list(real.shape)}")
     flat = real.flatten(1).float()
     found = [torch.cdist(part.flatten(1).to(flat), flat).min(dim=1) for part in drawn.split(batch_size)]
     return torch.cat([f.indices for f in found]), torch.cat([f.values for f in found])

@@ -23,9 +23,9 @@ from recipes.pocket.train import Pool, Recipe, Say, train_clip, train_unet, trai
 
 RUNS = Path(__file__).resolve().parents[2] / "recipes" / "runs" / "pocket"
 RECIPES = {
-    "clip": Recipe(minutes=10, batch_size=256, rate=1e-3),
-    "vae": Recipe(minutes=60, batch_size=32, rate=2e-3, ema=0.998),
-    "unet": Recipe(minutes=120, batch_size=64, rate=1e-3, ema=0.999),
+    "clip": Recipe(minutes=10, batch_size=256, lr=1e-3),
+    "vae": Recipe(minutes=60, batch_size=32, lr=2e-3, ema=0.998),
+    "unet": Recipe(minutes=120, batch_size=64, lr=1e-3, ema=0.999),
 }
 
 
@@ -39,32 +39,32 @@ def drawn(scenes: int, seed: int, say: Say) -> tuple[Pool, Pool]:
 
 
 def stage(
-    name: str, recipe: Recipe, pools: tuple[Pool, Pool], *, seed: int, place: Path, start: bool, say: Say
+    name: str, recipe: Recipe, pools: tuple[Pool, Pool], *, seed: int, place: Path, from_shipped: bool, say: Say
 ) -> None:
-    """Train one part on drawn pictures; leave its weights in `place`, and beside them how they were made."""
+    """Train one part on drawn images; leave its weights in `place`, and beside them how they were made."""
     began = time.monotonic()
     torch.manual_seed(seed)
     (pool, fresh), tokens, scenes = pools, models.tokenizer(), len(pools[0].tokens)
     say(f"{name}: {recipe.minutes:g} minutes in batches of {recipe.batch_size}")
     shipped = None
-    if start and name != "clip":
+    if from_shipped and name != "clip":
         shipped = files.shipped(f"{POCKET_FOLDER}/{name}/{WEIGHTS[name]}", files.MANIFEST)
     if name == "clip":
-        found = train_clip(pool, fresh, recipe, place, say, tokenizer=tokens)
+        results = train_clip(pool, fresh, recipe, place, say, tokenizer=tokens)
     elif name == "vae":
-        found = train_vae(pool, fresh, recipe, place, say, start=shipped)
+        results = train_vae(pool, fresh, recipe, place, say, start=shipped)
     else:
-        found = train_unet(pool, fresh, recipe, place, say, tokenizer=tokens, start=shipped)
-    story = {
+        results = train_unet(pool, fresh, recipe, place, say, tokenizer=tokens, start=shipped)
+    metadata = {
         "made_by": f"{POCKET_COMMAND} --stage {name} --minutes {recipe.minutes:g} --batch-size {recipe.batch_size}"
-        f" --scenes {scenes} --seed {seed}" + " --from-shipped" * start,
+        f" --scenes {scenes} --seed {seed}" + " --from-shipped" * from_shipped,
         "data": f"lib.scenes, {scenes} scenes, none of a held-out triple",
-        **found,
+        **results,
         "machine": measure.machine(),
         "seconds": round(time.monotonic() - began),
     }
-    files.replace(place / f"{name}.json", json.dumps(story).encode())
-    say(f"{name}: {story}")
+    files.replace(place / f"{name}.json", json.dumps(metadata).encode())
+    say(f"{name}: {metadata}")
 
 
 def main(arguments: list[str] | None = None, runs: Path = RUNS) -> int:
@@ -72,8 +72,8 @@ def main(arguments: list[str] | None = None, runs: Path = RUNS) -> int:
     parser = argparse.ArgumentParser(prog=POCKET_COMMAND, description=__doc__)
     parser.add_argument("--stage", choices=RECIPES, action="append", help="only this, anew (may be given twice)")
     parser.add_argument("--scenes", type=int, default=150_000 if torch.cuda.is_available() else 30_000)
-    told = ", ".join(f"{name} {recipe.minutes:g}" for name, recipe in RECIPES.items())
-    parser.add_argument("--minutes", type=float, help=f"how long a stage learns; default: {told}")
+    defaults = ", ".join(f"{name} {recipe.minutes:g}" for name, recipe in RECIPES.items())
+    parser.add_argument("--minutes", type=float, help=f"how long a stage learns; default: {defaults}")
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--from-shipped", action="store_true", help="vae and unet begin with the weights that ship")
@@ -86,7 +86,7 @@ def main(arguments: list[str] | None = None, runs: Path = RUNS) -> int:
         recipe = recipe._replace(
             minutes=given.minutes or recipe.minutes, batch_size=given.batch_size or recipe.batch_size
         )
-        stage(name, recipe, pools, seed=given.seed, place=runs, start=given.from_shipped, say=say)
+        stage(name, recipe, pools, seed=given.seed, place=runs, from_shipped=given.from_shipped, say=say)
     if all((runs / f"{name}.json").exists() for name in RECIPES):
         say(f"wrote {folder.ship(runs)}")
     return 0

@@ -15,7 +15,7 @@ from lib import scenes
 from lib.data import files
 from lib.diffusion.latent.parts import POCKET_COMMAND, POCKET_FOLDER
 from recipes.pocket import models
-from recipes.pocket.train import restore_text
+from recipes.pocket.train import load_text_encoder
 
 LARGEST = 12 * 2**20  # bytes, of all files together
 MADE = {"text_encoder": "clip", "vae": "vae", "unet": "unet"}  # which training made a part
@@ -45,7 +45,7 @@ def pipeline(trained: Path) -> StableDiffusionPipeline:
     """Put the parts that a training left in a folder together, in single precision."""
     tokens = models.tokenizer()
     text, vae, unet = models.text_encoder(tokens), models.vae(), models.unet()
-    restore_text(text, trained / "text_encoder.safetensors")
+    load_text_encoder(text, trained / "text_encoder.safetensors")
     vae.load_state_dict(load_file(trained / "vae.safetensors"))
     unet.load_state_dict(load_file(trained / "unet.safetensors"))
     with safe_open(trained / "unet.safetensors", "pt") as opened:
@@ -83,13 +83,13 @@ def ship(trained: Path, *, manifest: Path = files.MANIFEST) -> Path:
     if total > LARGEST:
         raise ValueError(f"the folder has {total / 2**20:.1f} MiB, at most {LARGEST / 2**20:.0f} may ship")
     described = {
-        f"{POCKET_FOLDER}/{name}": (raw, {**_story(trained, name), **files.OURS}) for name, raw in written.items()
+        f"{POCKET_FOLDER}/{name}": (raw, {**_metadata(trained, name), **files.OURS}) for name, raw in written.items()
     }
     files.ship(described, manifest=manifest, instead_of=POCKET_FOLDER)
     return manifest.parent / POCKET_FOLDER
 
 
-def _story(trained: Path, name: str) -> dict:
+def _metadata(trained: Path, name: str) -> dict:
     if not name.endswith(".safetensors"):
         return {"made_by": POCKET_COMMAND}
     return json.loads((trained / f"{MADE[name.split('/')[0]]}.json").read_text())

@@ -15,7 +15,7 @@ from lib.diffusion.schedule import Schedule
 from lib.scenes.captions import ABOUT_ONE, ABOUT_TWO
 
 LENGTH = 24  # tokens of a caption, first and last included
-WIDTH = 128  # of what is known about each token
+WIDTH = 128  # of each token's hidden state
 LATENT = (4, scenes.SIZE // 4, scenes.SIZE // 4)
 START, END = "<|startoftext|>", "<|endoftext|>"
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}  # as Stable Diffusion has them
@@ -82,8 +82,8 @@ def text_config(tokens: CLIPTokenizer) -> CLIPTextConfig:
 
 
 def clip(tokens: CLIPTokenizer) -> CLIPModel:
-    """Return a tower for captions and one for pictures, to be trained together (Radford et al. 2021)."""
-    pictures = CLIPVisionConfig(
+    """Return a tower for captions and one for images, to be trained together (Radford et al. 2021)."""
+    images = CLIPVisionConfig(
         hidden_size=WIDTH,
         intermediate_size=2 * WIDTH,
         num_hidden_layers=3,
@@ -92,7 +92,7 @@ def clip(tokens: CLIPTokenizer) -> CLIPModel:
         patch_size=8,
         projection_dim=64,
     )
-    config = CLIPConfig(text_config=text_config(tokens).to_dict(), vision_config=pictures.to_dict(), projection_dim=64)
+    config = CLIPConfig(text_config=text_config(tokens).to_dict(), vision_config=images.to_dict(), projection_dim=64)
     return CLIPModel(config)
 
 
@@ -118,7 +118,7 @@ def vae() -> AutoencoderKL:
 
 
 def unet() -> UNet2DConditionModel:
-    """Return the network that predicts noise in latents, told the time and the caption."""
+    """Return the network that predicts noise in latents, given the time and the caption."""
     net = UNet2DConditionModel(
         sample_size=LATENT[1],
         in_channels=LATENT[0],
@@ -141,4 +141,4 @@ def scheduler() -> DDIMScheduler:
 
 def schedule() -> Schedule:
     """Return the same as a schedule of ours."""
-    return Schedule.make("scaled_linear", 1000, BETAS["beta_start"], BETAS["beta_end"], at_one=False)
+    return Schedule.make("scaled_linear", 1000, BETAS["beta_start"], BETAS["beta_end"], set_alpha_to_one=False)

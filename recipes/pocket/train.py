@@ -1,4 +1,4 @@
-"""Three trainings, one after the other: captions against pictures, pictures to latents and back, noise in latents.
+"""Three trainings, one after the other: captions against images, images to latents and back, noise in latents.
 
 Each keeps a checkpoint after every pass and leaves its weights in a folder, from where the next takes them.
 """
@@ -19,7 +19,7 @@ from transformers import CLIPTokenizer
 
 from lib import data, scenes
 from lib.data import files
-from lib.diffusion.training import Noised, Told
+from lib.diffusion.training import AddNoise, LogProgress
 from lib.learner import (
     EMA,
     Callback,
@@ -40,48 +40,48 @@ PASSES = 10_000  # more than there is ever time for
 
 
 class Recipe(NamedTuple):
-    """How a part learns: minutes, pictures a batch, the highest rate, how far averages reach back."""
+    """How a part learns: minutes, batch size, the highest learning rate, and the decay of averaged weights."""
 
     minutes: float
     batch_size: int
-    rate: float
+    lr: float
     ema: float | None = None
 
 
-class Clock(Callback):
-    """End a fit after so many seconds, those before it was cut off included; `share` is how much of them is over."""
+class TimeLimit(Callback):
+    """End a fit after so many seconds, including those before an interruption."""
 
     whole_fit, order = True, 96
 
     def __init__(self, seconds: float) -> None:
         if not seconds > 0:
             raise ValueError(f"a fit needs more than 0 seconds, got {seconds}")
-        self.seconds, self.began = seconds, time.monotonic()
+        self.seconds, self.start = seconds, time.monotonic()
 
     @property
-    def share(self) -> float:
-        """How much of the time is over, from 0 to 1."""
-        return min(1.0, (time.monotonic() - self.began) / self.seconds)
+    def progress(self) -> float:
+        """The fraction of the time that has passed, from 0 to 1."""
+        return min(1.0, (time.monotonic() - self.start) / self.seconds)
 
     def before_fit(self, learn: LearnerState) -> None:
-        self.began = time.monotonic()
+        self.start = time.monotonic()
 
     def after_batch(self, learn: LearnerState) -> None:
-        if learn.training and self.share == 1:
+        if learn.training and self.progress == 1:
             raise CancelFit
 
     def state_dict(self) -> dict[str, float]:
         """Return what a checkpoint keeps."""
-        return {"over": time.monotonic() - self.began}
+        return {"elapsed": time.monotonic() - self.start}
 
     def load_state_dict(self, state: dict[str, float]) -> None:
-        self.began = time.monotonic() - state["over"]
+        self.start = time.monotonic() - state["elapsed"]
 
 
 class Pool(NamedTuple):
-    """Drawn pictures uint8 [n, 3, 64, 64], and the tokens of their captions [n, 24]."""
+    """Drawn images uint8 [n, 3, 64, 64], and the tokens of their captions [n, 24]."""
 
-    pictures: Tensor
+    images: Tensor
     tokens: Tensor
 
     @classmethod
@@ -91,84 +91,91 @@ class Pool(NamedTuple):
         many = scenes.sample(n, generator)
         said = scenes.captions(many, generator)
         parts = (many.rows(slice(i, i + chunk)).to(device).pictures() for i in range(0, n, chunk))
-        pictures = torch.cat([(part * 255).round().to(torch.uint8) for part in parts])
-        return cls(pictures, tokenised(tokenizer, said).to(device))
+        images = torch.cat([(part * 255).round().to(torch.uint8) for part in parts])
+        return cls(images, tokenize(tokenizer, said).to(device))
 
 
-def tokenised(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
-    """Return the tokens of captions, filled up or cut to one length: [n, 24]."""
+def tokenize(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
+    """Return the tokens of captions, padded or truncated to one length: [n, 24]."""
     return tokenizer(
         captions, padding="max_length", max_length=models.LENGTH, truncation=True, return_tensors="pt"
     ).input_ids
 
 
-def in_range(pictures: Tensor) -> Tensor:
-    """Turn pictures in 0 to 255 into what the models see, -1 to 1."""
-    return pictures.float() / 127.5 - 1
+def scale_images(images: Tensor) -> Tensor:
+    """Scale images from 0 to 255 to -1 to 1."""
+    return images.float() / 127.5 - 1
 
 
-class Contrast(nn.Module):
-    """Pictures and tokens of captions -> how well each caption fits each picture: [n, n]."""
+class CLIPLogits(nn.Module):
+    """CLIP's logits: images and tokens of captions -> how well each caption fits each image, [n, n]."""
 
     def __init__(self, clip: nn.Module) -> None:
         super().__init__()
         self.clip = clip
 
-    def forward(self, pictures: Tensor, tokens: Tensor) -> Tensor:
+    def forward(self, images: Tensor, tokens: Tensor) -> Tensor:
         """Return logits, captions in rows."""
-        return self.clip(input_ids=tokens, pixel_values=pictures).logits_per_text
+        return self.clip(input_ids=tokens, pixel_values=images).logits_per_text
 
 
-def contrastive(logits: Tensor, _: Any) -> Tensor:
-    """Return how hard it is to tell which picture is whose, both ways (Radford et al. 2021, figure 3)."""
+def contrastive_loss(logits: Tensor, _: Any) -> Tensor:
+    """Return the cross-entropy of matching captions to images, both ways (Radford et al. 2021, figure 3)."""
     own = torch.arange(len(logits), device=logits.device)
     return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
 
 
-class Coding(nn.Module):
-    """Pictures [n, 3, h, w] -> the same, their reconstruction, and what each latent tells [n, 4, h/4, w/4]."""
+class VAEWithKL(nn.Module):
+    """Images [n, 3, h, w] -> the same, their reconstruction, and the KL divergence of each latent [n, 4, h/4, w/4]."""
 
     def __init__(self, vae: nn.Module) -> None:
         super().__init__()
         self.vae = vae
 
-    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return pictures, reconstruction and the divergence of each latent from noise."""
-        posterior = self.vae.encode(pictures).latent_dist
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return images, reconstruction, and the divergence of each latent's posterior from a standard normal one."""
+        posterior = self.vae.encode(images).latent_dist
         mean, variance = posterior.mean.float(), posterior.var.float()
-        divergence = (mean.square() + variance - 1 - variance.log()) / 2
-        return pictures, self.vae.decode(posterior.sample()).sample, divergence
+        kl = (mean.square() + variance - 1 - variance.log()) / 2
+        return images, self.vae.decode(posterior.sample()).sample, kl
 
 
-def reconstruction(preds: tuple[Tensor, Tensor, Tensor], _: Any, weight: float = 3e-5) -> Tensor:
-    """Return absolute and squared error, and a little of the divergence (Kingma and Welling 2014, equation 10)."""
-    pictures, again, divergence = preds
-    off = again.float() - pictures
-    return off.abs().mean() + 4 * off.square().mean() + weight * divergence.mean()
+def vae_loss(preds: tuple[Tensor, Tensor, Tensor], _: Any, weight: float = 3e-5) -> Tensor:
+    """Return absolute and squared error, and a little of the KL divergence (Kingma and Welling 2014, equation 10)."""
+    images, reconstructed, kl = preds
+    error = reconstructed.float() - images
+    return error.abs().mean() + 4 * error.square().mean() + weight * kl.mean()
 
 
-class Predict(nn.Module):
-    """Noised latents, times, and what is known of the captions -> the noise."""
+class NoisePrediction(nn.Module):
+    """Noisy latents, times, and encoded captions -> the noise."""
 
     def __init__(self, unet: nn.Module) -> None:
         super().__init__()
         self.unet = unet
 
-    def forward(self, x: Tensor, t: Tensor, known: Tensor) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, cond: Tensor) -> Tensor:
         """Return the noise, shaped as x."""
-        return self.unet(x, t, known).sample
+        return self.unet(x, t, cond).sample
 
 
 def fit(
     model: nn.Module, train: Any, valid: Any, loss: Callable, recipe: Recipe, kept: Path, say: Say, *more: Callback
 ) -> dict[str, float]:
     """Train with the learner, from the checkpoint if there is one; return steps, and the loss on fresh scenes."""
-    clock, cycle = Clock(60 * recipe.minutes), one_cycle(0.1)
+    limit, cycle = TimeLimit(60 * recipe.minutes), one_cycle(0.1)
     gpu = next(model.parameters()).is_cuda
-    callbacks = [*more, ClipGradients(1.0), Scheduled(lr=lambda _: cycle(clock.share)), StopAtNaN(), clock, Told(say)]
+    callbacks = [
+        *more,
+        ClipGradients(1.0),
+        Scheduled(lr=lambda _: cycle(limit.progress)),
+        StopAtNaN(),
+        limit,
+        LogProgress(say),
+    ]
     callbacks += [EMA(recipe.ema)] if recipe.ema else []
     callbacks += [MixedPrecision()] if gpu else []
-    optimiser = partial(torch.optim.AdamW, lr=recipe.rate, weight_decay=0.01, fused=True)
+    optimiser = partial(torch.optim.AdamW, lr=recipe.lr, weight_decay=0.01, fused=True)
     learn = Learner(model, data.DataLoaders(train, valid), loss, optimiser, [*callbacks, Checkpoint(kept)])
     learn.fit(PASSES)
     kept.unlink(missing_ok=True)  # found again, it would end the next run before it began
@@ -181,11 +188,11 @@ def train_clip(
     """Train both towers and keep the one for captions."""
     clip = models.clip(tokenizer).to(pool.tokens.device)
     loaders = [
-        _batches(part.pictures, part.tokens, torch.zeros(len(part.tokens)), recipe=recipe) for part in (pool, fresh)
+        _batches(part.images, part.tokens, torch.zeros(len(part.tokens)), recipe=recipe) for part in (pool, fresh)
     ]
-    found = fit(Contrast(clip), *loaders, contrastive, recipe, folder / "clip.pt", say)
-    keep(clip.text_model, folder / "text_encoder.safetensors")
-    return found
+    results = fit(CLIPLogits(clip), *loaders, contrastive_loss, recipe, folder / "clip.pt", say)
+    save_weights(clip.text_model, folder / "text_encoder.safetensors")
+    return results
 
 
 def train_vae(
@@ -195,10 +202,10 @@ def train_vae(
     vae = models.vae().to(pool.tokens.device, memory_format=torch.channels_last)
     if start is not None:
         vae.load_state_dict(load_file(start))
-    loaders = [_batches(part.pictures, recipe=recipe) for part in (pool, fresh)]
-    found = fit(Coding(vae), *loaders, reconstruction, recipe, folder / "vae.pt", say)
-    keep(vae, folder / "vae.safetensors")
-    return found
+    loaders = [_batches(part.images, recipe=recipe) for part in (pool, fresh)]
+    results = fit(VAEWithKL(vae), *loaders, vae_loss, recipe, folder / "vae.pt", say)
+    save_weights(vae, folder / "vae.safetensors")
+    return results
 
 
 def train_unet(
@@ -211,45 +218,45 @@ def train_unet(
     tokenizer: CLIPTokenizer,
     start: Path | None = None,
 ) -> dict[str, float]:
-    """Train the U-Net on what the other parts, as they are, make of pictures and captions; keep it."""
+    """Train the U-Net on what the other parts, as they are, make of images and captions; keep it."""
     device = pool.tokens.device
     text, vae = models.text_encoder(tokenizer), models.vae()
-    restore_text(text, folder / "text_encoder.safetensors")
+    load_text_encoder(text, folder / "text_encoder.safetensors")
     vae.load_state_dict(load_file(folder / "vae.safetensors"))
     text, vae = text.to(device).eval(), vae.to(device, memory_format=torch.channels_last).eval()
     unet = models.unet().to(device)
     if start is not None:
         unet.load_state_dict(load_file(start))
-    latents = [encoded(vae, part.pictures) for part in (pool, fresh)]
+    latents = [encode_images(vae, part.images) for part in (pool, fresh)]
     scale = 1 / latents[0].float().std().item()
-    say(f"latents have deviation {1 / scale:.4f}")
-    told = [understood(text, part.tokens) for part in (pool, fresh)]
-    nothing = understood(text, tokenised(tokenizer, [""]).to(device))[0]
+    say(f"latents have a standard deviation of {1 / scale:.4f}")
+    captions = [encode_captions(text, part.tokens) for part in (pool, fresh)]
+    uncond = encode_captions(text, tokenize(tokenizer, [""]).to(device))[0]
     loaders = [
-        data.FastLoader(z, known, batch_size=recipe.batch_size, shuffle=i == 0, transform=lambda z: z.float() * scale)
-        for i, (z, known) in enumerate(zip(latents, told, strict=True))
+        data.FastLoader(z, cond, batch_size=recipe.batch_size, shuffle=i == 0, transform=lambda z: z.float() * scale)
+        for i, (z, cond) in enumerate(zip(latents, captions, strict=True))
     ]
-    noised = Noised(models.schedule(), "noise", null=nothing)
-    found = fit(Predict(unet), *loaders, F.mse_loss, recipe, folder / "unet.pt", say, noised)
-    keep(unet, folder / "unet.safetensors", scale)
-    return found
+    add_noise = AddNoise(models.schedule(), "noise", null=uncond)
+    results = fit(NoisePrediction(unet), *loaders, F.mse_loss, recipe, folder / "unet.pt", say, add_noise)
+    save_weights(unet, folder / "unet.safetensors", scale)
+    return results
 
 
 @torch.no_grad()
-def encoded(vae: nn.Module, pictures: Tensor, batch_size: int = 512) -> Tensor:
-    """Return latents of pictures in 0 to 255, drawn from the posterior, unscaled: bfloat16 [n, 4, 16, 16]."""
-    with torch.autocast(pictures.device.type, torch.bfloat16, enabled=pictures.is_cuda):
-        parts = (vae.encode(in_range(part)).latent_dist.sample() for part in pictures.split(batch_size))
+def encode_images(vae: nn.Module, images: Tensor, batch_size: int = 512) -> Tensor:
+    """Return latents of images in 0 to 255, drawn from the posterior, unscaled: bfloat16 [n, 4, 16, 16]."""
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=images.is_cuda):
+        parts = (vae.encode(scale_images(part)).latent_dist.sample() for part in images.split(batch_size))
         return torch.cat([part.to(torch.bfloat16) for part in parts])
 
 
 @torch.no_grad()
-def understood(text: nn.Module, tokens: Tensor, batch_size: int = 2048) -> Tensor:
-    """Return what the text encoder knows of each token: [n, 24, 128]."""
+def encode_captions(text: nn.Module, tokens: Tensor, batch_size: int = 2048) -> Tensor:
+    """Return the text encoder's hidden state of each token: [n, 24, 128]."""
     return torch.cat([text(part).last_hidden_state for part in tokens.split(batch_size)])
 
 
-def keep(model: nn.Module, path: Path, scale: float | None = None) -> None:
+def save_weights(model: nn.Module, path: Path, scale: float | None = None) -> None:
     """Write weights in half precision, with the scale of latents that they were trained on."""
     state = {
         key: value.detach().to("cpu", torch.float16).contiguous()
@@ -259,8 +266,8 @@ def keep(model: nn.Module, path: Path, scale: float | None = None) -> None:
     files.replace(path, save(state, None if scale is None else {"scaling_factor": repr(scale)}))
 
 
-def restore_text(text: nn.Module, path: Path) -> None:
-    """Give the text encoder the weights of a tower; versions of transformers differ in where they hold it."""
+def load_text_encoder(text: nn.Module, path: Path) -> None:
+    """Load a tower's weights into the text encoder; versions of transformers differ in where they keep it."""
     inner = getattr(text, "text_model", text)
     missing = inner.load_state_dict(load_file(path), strict=False)
     wrong = [key for key in (*missing.missing_keys, *missing.unexpected_keys) if "position_ids" not in key]
@@ -268,12 +275,12 @@ def restore_text(text: nn.Module, path: Path) -> None:
         raise ValueError(f"{path}: not the weights of this text encoder, it differs in {wrong[0]}")
 
 
-def _batches(pictures: Tensor, *rest: Tensor, recipe: Recipe) -> data.FastLoader:
+def _batches(images: Tensor, *rest: Tensor, recipe: Recipe) -> data.FastLoader:
     return data.FastLoader(
-        pictures,
-        *(part.to(pictures.device) for part in rest),
+        images,
+        *(part.to(images.device) for part in rest),
         batch_size=recipe.batch_size,
         shuffle=True,
         drop_last=True,
-        transform=in_range,
+        transform=scale_images,
     )

@@ -1,4 +1,4 @@
-"""Both sides draw the same pictures, and what is recorded was measured."""
+"""Both sides draw the same images, and what is recorded was measured."""
 
 import subprocess
 

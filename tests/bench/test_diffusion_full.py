@@ -19,14 +19,14 @@ SMALL = full.Drawing(steps=2, count=6)
 
 @pytest.fixture
 def judge(monkeypatch, tmp_path):
-    """Small models with listed weights, and clothes that pass for the real pictures."""
+    """Small models with listed weights, and clothes that pass for the real images."""
     clothes = data.load("fashion_mnist", sizes=(120, 60))
     real = dataclasses.replace(clothes, source=data.Source("fashion_mnist", "local", "LIB_DATA", "abc"))
     monkeypatch.setattr(full.data, "load", lambda _: real)
     names = ("classifier", "unet", "plain", "min-snr")
     manifest = tmp_path / "manifest.json"
     manifest.write_text(json.dumps({"files": {f"models/fashion/{n}.safetensors": {"sha256": n} for n in names}}))
-    monkeypatch.setattr(fashion, "listed", lambda _: manifest)
+    monkeypatch.setattr(fashion, "manifest_of", lambda _: manifest)
 
     def load(name):
         torch.manual_seed(0)
@@ -66,7 +66,7 @@ def test_other_settings_or_weights_start_anew_and_more_pictures_do_not(judge, mo
     assert len({full.digest(d) for d in (SMALL, *others)}) == 4
     assert full.digest(dataclasses.replace(SMALL, count=9)) == full.digest(SMALL)
     before = full.digest(SMALL)
-    fashion.listed("unet").write_text(fashion.listed("unet").read_text().replace('"unet"', '"new"'))
+    fashion.manifest_of("unet").write_text(fashion.manifest_of("unet").read_text().replace('"unet"', '"new"'))
     assert full.digest(SMALL) != before
 
 
@@ -77,7 +77,7 @@ def test_calls_are_those_that_are_made(judge, sampler, guidance, calls):
     net, seen = fashion.load("unet"), []
     net.register_forward_hook(lambda *_: seen.append(1))
     drawing = full.Drawing(sampler=sampler, steps=5, guidance=guidance, count=2)
-    assert full.pictures(net, drawing, 0, 2).shape == (2, 1, 32, 32)
+    assert full.draw_images(net, drawing, 0, 2).shape == (2, 1, 32, 32)
     assert len(seen) == drawing.calls == calls
 
 
@@ -129,7 +129,7 @@ def test_all_records_are_made_and_the_best_of_few_calls_is_drawn_anew(judge, mon
     )
     assert {f"diffusion/excess-fid/{name}" for name in wanted} < found.keys()
     best = found["diffusion/excess-fid/best-10"]
-    assert best.note.startswith("heun, 5 Karras's steps from sigma 80, 2,048 pictures, 9 calls each")
+    assert best.note.startswith("heun, 5 Karras's steps from sigma 80, 2,048 images, 9 calls each")
     assert best.seed == 0
     assert {d.seed for d in asked if d.count == 1024 and d.guidance == 1 and d.steps != 25} == {1}
     ddpm = found["diffusion/excess-fid/ddpm"]
@@ -148,7 +148,7 @@ def test_all_records_are_made_and_the_best_of_few_calls_is_drawn_anew(judge, mon
 
 def test_what_is_compared_with_learns_as_long_as_what_ships(judge, monkeypatch):
     listed = {"epochs": 3, "batch_size": 64, "sha256": "a"}
-    fashion.listed("plain").write_text(json.dumps({"files": {"models/fashion/unet.safetensors": listed}}))
+    fashion.manifest_of("plain").write_text(json.dumps({"files": {"models/fashion/unet.safetensors": listed}}))
     asked = []
 
     def train_it(command, **_):

@@ -46,10 +46,10 @@ def test_an_interrupted_score_goes_on_and_ends_as_the_whole_one(judged):
 
 def test_other_questions_settings_and_weights_are_scored_anew(judged, pocket, tmp_path):
     names = {
-        judged.digest("over", full.over, 0.5),
-        judged.digest("over", full.over, 0.6),
+        judged.digest("over", full.with_image_to_image, 0.5),
+        judged.digest("over", full.with_image_to_image, 0.6),
         judged.digest("negative", full.negative),
-        full.Judged(pocket, print, tmp_path, 4, weights="others").digest("over", full.over, 0.5),
+        full.Judged(pocket, print, tmp_path, 4, weights="others").digest("over", full.with_image_to_image, 0.5),
     }
     assert len(names) == 4
 
@@ -70,8 +70,8 @@ def test_reconstructions_and_inversion_are_scored(judged, monkeypatch):
     seen = judged.scores("vae", full.reconstructed)
     assert seen["psnr"].min() > 25
     assert seen.mean("read") == 100
-    monkeypatch.setattr(full.latent, "times", lambda parts, steps: parts.schedule.times(4, "leading", 1))
-    monkeypatch.setattr(editing, "times", full.latent.times)
+    monkeypatch.setattr(full.latent, "timesteps", lambda parts, steps: parts.schedule.timesteps(4, "leading", 1))
+    monkeypatch.setattr(editing, "timesteps", full.latent.timesteps)
     assert full.inverted(judged, 0, 1)["psnr"][0] > 15
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib.diffusion import Schedule, clipped, denoiser, guided
-from lib.diffusion.denoise import PREDICTIONS, split, target
+from lib.diffusion.denoise import PREDICTIONS, target, x0_and_noise
 from lib.diffusion.schedule import KINDS
 from tests.diffusion.models import exact, start
 
@@ -19,8 +19,8 @@ from tests.diffusion.models import exact, start
 )
 def test_target_and_split_invert_each_other(prediction, kind, t):
     schedule, x0, noise, t = Schedule.make(kind), start(seed=1), start(seed=2), torch.tensor(t)
-    x = schedule.noised(x0, noise, t)
-    found = split(prediction, schedule, x, target(prediction, schedule, x0, noise, t), t)
+    x = schedule.add_noise(x0, noise, t)
+    found = x0_and_noise(schedule, prediction, x, target(schedule, prediction, x0, noise, t), t)
     for ours, theirs in zip(found, (x0, noise), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
 
@@ -39,7 +39,7 @@ def test_a_denoiser_hands_on_times_and_what_is_given(prediction):
     assert seen[0][1].dtype == torch.float32
     assert torch.equal(seen[0][1], t)
     assert seen[0][2] is given
-    torch.testing.assert_close(schedule.noised(x0, noise, t), x)
+    torch.testing.assert_close(schedule.add_noise(x0, noise, t), x)
 
 
 @pytest.mark.parametrize("scale", [0.0, 0.5, 1.0, 7.5])
@@ -59,7 +59,7 @@ def test_clipped_pictures_stay_in_range_and_still_explain_x():
     schedule, x, t = Schedule.make("linear"), start() * 3, torch.tensor([50, 500, 999])
     x0, noise = clipped(exact(schedule), schedule, -0.5, 0.5)(x, t)
     assert x0.abs().max() == 0.5
-    torch.testing.assert_close(schedule.noised(x0, noise, t), x)
+    torch.testing.assert_close(schedule.add_noise(x0, noise, t), x)
 
 
 @pytest.mark.parametrize(

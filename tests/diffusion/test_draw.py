@@ -1,11 +1,11 @@
-"""Pictures by name of sampler: the same alone and in a batch, with a class and without, guided and not."""
+"""Images by name of sampler: the same alone and in a batch, with a class and without, guided and not."""
 
 import pytest
 import torch
 
 from lib.diffusion import Schedule, clipped, denoiser, guided, samplers
-from lib.diffusion.draw import conditional, draw
-from lib.diffusion.samplers import SAMPLERS, normal, sample, seeded
+from lib.diffusion.draw import class_denoiser, draw
+from lib.diffusion.samplers import SAMPLERS, make_generators, randn_like, sample
 from lib.nn.unet import UNet
 from tests.diffusion.models import exact, start
 
@@ -21,45 +21,45 @@ def net():
     return model.eval()
 
 
-def pictures(net, labels, **options):
+def images(net, labels, **options):
     return draw(net, COSINE, "v", labels, (1, 8, 8), **{"steps": 4, "seed": 3, **options})
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_a_name_stands_for_its_sampler(name):
     schedule, x = Schedule.make("linear"), start()
-    given = (seeded(5, 3),) if name in samplers.DRAWING else ()
+    given = (make_generators(5, 3),) if name in samplers.STOCHASTIC else ()
     function = getattr(samplers, f"sample_{name.replace('-', '_')}")
     expected, path = function(exact(schedule), x, schedule, 7, *given), []
-    found = sample(name, exact(schedule), x, schedule, 7, seeded(5, 3), watch=lambda *a: path.append(a))
+    found = sample(name, exact(schedule), x, schedule, 7, make_generators(5, 3), callback=lambda *a: path.append(a))
     assert torch.equal(found, expected)
     assert len(path) == 7
 
 
 def test_an_unknown_sampler_is_refused_and_the_nearest_named(net):
     with pytest.raises(ValueError, match="unknown sampler 'ddimm'; did you mean 'ddim'"):
-        pictures(net, None, count=1, sampler="ddimm")
+        images(net, None, count=1, sampler="ddimm")
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_picture_does_not_hang_on_the_batch(net, sampler):
     labels = torch.tensor([0, 1, 2, 1, 0])
-    options = {"sampler": sampler, "steps": COSINE.karras(4, highest=80.0)}  # Heun's slopes at 1e4 enlarge rounding
-    whole = pictures(net, labels, **options)
-    parts = pictures(net, labels, batch_size=2, **options)
-    last = pictures(net, labels[3:], first=3, **options)
+    options = {"sampler": sampler, "steps": COSINE.karras(4, sigma_max=80.0)}  # Heun's slopes at 1e4 enlarge rounding
+    whole = images(net, labels, **options)
+    parts = images(net, labels, batch_size=2, **options)
+    last = images(net, labels[3:], first=3, **options)
     torch.testing.assert_close(parts, whole, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(last, whole[3:], atol=1e-4, rtol=1e-4)
 
 
 def test_it_is_the_sampler_on_the_wrapped_network(net):
     labels = torch.tensor([2, 0])
-    x = normal(torch.empty(2, 1, 8, 8), seeded(3, 2))
+    x = randn_like(torch.empty(2, 1, 8, 8), make_generators(3, 2))
     with torch.no_grad():
         with_class = denoiser(net, COSINE, "v", labels)
         toward = clipped(guided(with_class, denoiser(net, COSINE, "v"), 3.0), COSINE)
         expected = samplers.sample_heun(toward, x, COSINE, 4)
-    assert torch.equal(pictures(net, labels, sampler="heun", guidance=3.0), expected)
+    assert torch.equal(images(net, labels, sampler="heun", guidance=3.0), expected)
     net.double()  # Heun begins with noise of 1e4, whose rounding in float32 shows in the fifth digit
     with torch.no_grad():
         assert samplers.sample_heun(toward, x.double(), COSINE, 4).abs().max() <= 1 + 1e-9
@@ -73,7 +73,7 @@ def test_guidance_of_0_and_1_asks_the_network_once(net):
         return net(*given)
 
     def at(labels, guidance):
-        return conditional(counted, COSINE, "v", labels, guidance)(x, t)[0]
+        return class_denoiser(counted, COSINE, "v", labels, guidance)(x, t)[0]
 
     free = at(labels, 0)
     assert calls == [2]
@@ -85,10 +85,10 @@ def test_guidance_of_0_and_1_asks_the_network_once(net):
 
 
 def test_without_a_class_the_count_is_given(net):
-    assert pictures(net, None, count=3).shape == (3, 1, 8, 8)
+    assert images(net, None, count=3).shape == (3, 1, 8, 8)
     for nothing in ({}, {"count": 0}):
         with pytest.raises(ValueError, match="how many"):
-            pictures(net, None, **nothing)
+            images(net, None, **nothing)
 
 
 @pytest.mark.parametrize(
@@ -109,13 +109,13 @@ def test_what_does_not_fit_is_refused(net, options, words):
 def test_nan_in_a_step_is_named(net):
     torch.nn.init.constant_(net.last[-1].bias, float("nan"))
     with pytest.raises(FloatingPointError, match="step 0, at time 999"):
-        pictures(net, None, count=1, clip=False)
+        images(net, None, count=1, clip=False)
 
 
 def test_karras_may_begin_below_the_last_time():
-    times = COSINE.karras(5, highest=80.0)
+    times = COSINE.karras(5, sigma_max=80.0)
     assert COSINE.level(times[0].item()).sigma == pytest.approx(80, rel=1e-5)
     assert COSINE.level(times[-1].item()).sigma == pytest.approx(COSINE.sigmas[0].item(), rel=1e-5)
     for wrong in (1e9, 0.0):
-        with pytest.raises(ValueError, match="highest must be above"):
-            COSINE.karras(5, highest=wrong)
+        with pytest.raises(ValueError, match="sigma_max must be above"):
+            COSINE.karras(5, sigma_max=wrong)

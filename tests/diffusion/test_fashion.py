@@ -5,7 +5,7 @@ import torch
 
 from lib.diffusion import Schedule, fashion
 from lib.diffusion.draw import draw
-from lib.diffusion.fashion import features, padded
+from lib.diffusion.fashion import features, preprocess
 from lib.nn.resnet import ResNet
 
 
@@ -21,12 +21,12 @@ def test_the_two_regimes_differ_in_all_that_is_compared():
 
 
 def test_pictures_are_padded_with_black():
-    found = padded(torch.ones(2, 1, 28, 28))
+    found = preprocess(torch.ones(2, 1, 28, 28))
     assert found.shape == (2, 1, 32, 32)
     assert (found[:, :, 2:-2, 2:-2] == 1).all()
     assert found.sum() == 2 * (28 * 28 - (32 * 32 - 28 * 28))
     with pytest.raises(ValueError, match=r"\[n, 1, 28, 28\], got \[2, 1, 32, 32\]"):
-        padded(found)
+        preprocess(found)
 
 
 def test_features_are_what_the_head_sees():
@@ -46,8 +46,8 @@ def test_the_models_that_ship_fit_into_four_megabytes():
 def test_the_classifier_that_ships_can_be_loaded_and_tells_pictures_apart():
     net = fashion.load("classifier")
     assert not net.training
-    pictures = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
-    found = features(net, padded(pictures))
+    images = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    found = features(net, preprocess(images))
     assert found.shape == (4, 96)
     assert torch.pdist(found).min() > 0
 

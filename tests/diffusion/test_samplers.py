@@ -35,7 +35,7 @@ DETERMINISTIC = [
     samplers.sample_lms,
     samplers.sample_dpm_solver,
 ]
-DRAWING = [samplers.sample_ddpm, samplers.sample_euler_ancestral]
+STOCHASTIC = [samplers.sample_ddpm, samplers.sample_euler_ancestral]
 
 
 def follow(scheduler, schedule, prediction, steps, x, **options):
@@ -66,7 +66,7 @@ def ours(sample, name, prediction, x, steps, *given, **options):
         schedule,
         steps,
         *given,
-        watch=lambda _i, _t, x, _x0: path.append(x.clone()),
+        callback=lambda _step, _t, x, _x0: path.append(x.clone()),
         **options,
     )
     return path
@@ -86,16 +86,16 @@ def test_ddpm_is_that_of_diffusers(name, prediction, steps, spacing):
         **THEIRS[name], clip_sample=False, prediction_type=NAMES[prediction], timestep_spacing=spacing
     )
     x = start()
-    theirs = follow(scheduler, SCHEDULES[name], prediction, steps, x, generator=samplers.seeded(3, 3))
-    times = SCHEDULES[name].times(steps, spacing)
-    same(ours(samplers.sample_ddpm, name, prediction, x, times, samplers.seeded(3, 3)), theirs)
+    theirs = follow(scheduler, SCHEDULES[name], prediction, steps, x, generator=samplers.make_generators(3, 3))
+    times = SCHEDULES[name].timesteps(steps, spacing)
+    same(ours(samplers.sample_ddpm, name, prediction, x, times, samplers.make_generators(3, 3)), theirs)
 
 
 def test_the_thousand_steps_of_the_paper_are_those_of_diffusers():
     scheduler = diffusers.DDPMScheduler(**THEIRS["linear"], clip_sample=False)
     x = start(2)
-    theirs = follow(scheduler, SCHEDULES["linear"], "noise", 1000, x, generator=samplers.seeded(3, 2))
-    same(ours(samplers.sample_ddpm, "linear", "noise", x, 1000, samplers.seeded(3, 2)), theirs)
+    theirs = follow(scheduler, SCHEDULES["linear"], "noise", 1000, x, generator=samplers.make_generators(3, 2))
+    same(ours(samplers.sample_ddpm, "linear", "noise", x, 1000, samplers.make_generators(3, 2)), theirs)
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
@@ -106,9 +106,9 @@ def test_ddim_is_that_of_diffusers(name, prediction, eta, steps, spacing):
     scheduler = diffusers.DDIMScheduler(
         **THEIRS[name], clip_sample=False, prediction_type=NAMES[prediction], timestep_spacing=spacing
     )
-    x, generators = start(), samplers.seeded(3, 3)
-    theirs = follow(scheduler, SCHEDULES[name], prediction, steps, x, generator=samplers.seeded(3, 3), eta=eta)
-    times = SCHEDULES[name].times(steps, spacing)
+    x, generators = start(), samplers.make_generators(3, 3)
+    theirs = follow(scheduler, SCHEDULES[name], prediction, steps, x, generator=samplers.make_generators(3, 3), eta=eta)
+    times = SCHEDULES[name].timesteps(steps, spacing)
     same(ours(samplers.sample_ddim, name, prediction, x, times, eta=eta, generators=generators), theirs)
 
 
@@ -122,7 +122,7 @@ def test_euler_is_that_of_diffusers(name, prediction, steps, spacing):
     )
     x = start()
     theirs = follow(scheduler, SCHEDULES[name], prediction, steps, x)
-    same(ours(samplers.sample_euler, name, prediction, x, SCHEDULES[name].times(steps, spacing)), theirs)
+    same(ours(samplers.sample_euler, name, prediction, x, SCHEDULES[name].timesteps(steps, spacing)), theirs)
 
 
 @pytest.mark.parametrize("name", ["linear", "scaled_linear"])
@@ -133,9 +133,9 @@ def test_euler_ancestral_is_that_of_diffusers(name, prediction, steps):
         **THEIRS[name], prediction_type=NAMES[prediction], timestep_spacing="linspace"
     )
     x = start()
-    theirs = follow(scheduler, SCHEDULES[name], prediction, steps, x, generator=samplers.seeded(3, 3))
-    times = SCHEDULES[name].times(steps, "linspace")
-    same(ours(samplers.sample_euler_ancestral, name, prediction, x, times, samplers.seeded(3, 3)), theirs)
+    theirs = follow(scheduler, SCHEDULES[name], prediction, steps, x, generator=samplers.make_generators(3, 3))
+    times = SCHEDULES[name].timesteps(steps, "linspace")
+    same(ours(samplers.sample_euler_ancestral, name, prediction, x, times, samplers.make_generators(3, 3)), theirs)
 
 
 @pytest.mark.parametrize("name", ["linear", "scaled_linear"])
@@ -144,7 +144,7 @@ def test_lms_is_that_of_diffusers(name, steps):
     scheduler = diffusers.LMSDiscreteScheduler(**THEIRS[name], timestep_spacing="linspace")
     x = start()
     theirs = follow(scheduler, SCHEDULES[name], "noise", steps, x, order=4)
-    same(ours(samplers.sample_lms, name, "noise", x, SCHEDULES[name].times(steps, "linspace")), theirs, 1e-4)
+    same(ours(samplers.sample_lms, name, "noise", x, SCHEDULES[name].timesteps(steps, "linspace")), theirs, 1e-4)
 
 
 @pytest.mark.parametrize("name", ["linear", "scaled_linear"])
@@ -156,7 +156,7 @@ def test_heun_is_that_of_diffusers(name, prediction, steps):
     )
     x = start()
     theirs = follow(scheduler, SCHEDULES[name], prediction, steps, x)
-    mine = ours(samplers.sample_heun, name, prediction, x, SCHEDULES[name].times(steps, "linspace"))
+    mine = ours(samplers.sample_heun, name, prediction, x, SCHEDULES[name].timesteps(steps, "linspace"))
     same(mine, [*theirs[1::2], theirs[-1]])
 
 
@@ -169,15 +169,15 @@ def test_dpm_solver_is_that_of_diffusers(name, prediction, steps):
     )
     x = start()
     theirs = follow(scheduler, SCHEDULES[name], prediction, steps, x)
-    same(ours(samplers.sample_dpm_solver, name, prediction, x, SCHEDULES[name].times(steps, "trailing")), theirs)
+    same(ours(samplers.sample_dpm_solver, name, prediction, x, SCHEDULES[name].timesteps(steps, "trailing")), theirs)
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("steps", [1, 2, 20, 100])
 def test_ddim_with_eta_1_is_ddpm(name, steps):
     ddpm, ddim = (
-        ours(samplers.sample_ddpm, name, "v", start(), steps, samplers.seeded(0, 3)),
-        ours(samplers.sample_ddim, name, "v", start(), steps, eta=1.0, generators=samplers.seeded(0, 3)),
+        ours(samplers.sample_ddpm, name, "v", start(), steps, samplers.make_generators(0, 3)),
+        ours(samplers.sample_ddim, name, "v", start(), steps, eta=1.0, generators=samplers.make_generators(0, 3)),
     )
     same(ddpm, ddim, 1e-9)
 
@@ -187,8 +187,8 @@ def test_ddim_with_eta_1_is_ddpm(name, steps):
 @pytest.mark.parametrize("steps", [1, 5])
 def test_a_model_that_knows_the_noise_recovers_the_picture(sample, name, steps):
     schedule, x0, noise = SCHEDULES[name], start(seed=1), start(seed=2)
-    times = schedule.times(steps)
-    x = schedule.noised(x0, noise, times[:1].expand(3))
+    times = schedule.timesteps(steps)
+    x = schedule.add_noise(x0, noise, times[:1].expand(3))
     found = sample(lambda _x, _t: (x0, noise), x, schedule, times)
     torch.testing.assert_close(found, x0, rtol=0, atol=1e-6)
 
@@ -223,30 +223,30 @@ def test_inversion_and_sampling_return_the_faster_the_more_steps(name):
     assert errors[0] / errors[2] > 2.5
 
 
-@pytest.mark.parametrize("sample", DRAWING)
+@pytest.mark.parametrize("sample", STOCHASTIC)
 def test_a_sample_does_not_depend_on_its_batch(sample):
     schedule, x = SCHEDULES["linear"], start(6)
     denoise = denoiser(fixed(schedule, "noise"), schedule)
-    whole = sample(denoise, x, schedule, 8, samplers.seeded(5, 6))
-    parts = [sample(denoise, x[i : i + 2], schedule, 8, samplers.seeded(5, 2, first=i)) for i in (0, 2, 4)]
+    whole = sample(denoise, x, schedule, 8, samplers.make_generators(5, 6))
+    parts = [sample(denoise, x[i : i + 2], schedule, 8, samplers.make_generators(5, 2, first=i)) for i in (0, 2, 4)]
     torch.testing.assert_close(torch.cat(parts), whole, rtol=0, atol=1e-12)
 
 
 def test_ancestral_sampling_of_normal_data_gives_normal_data():
     schedule = SCHEDULES["linear"]
     x = torch.randn(400, 50, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    found = samplers.sample_ddpm(exact(schedule), x, schedule, 200, samplers.seeded(1, 400))
+    found = samplers.sample_ddpm(exact(schedule), x, schedule, 200, samplers.make_generators(1, 400))
     assert abs(found.mean()) < 0.03
     assert abs(found.var() - 1) < 0.05
     assert (found - x).abs().mean() > 0.5  # and it is not where it began
 
 
 def test_seeds_differ_and_come_again():
-    drawn = samplers.normal(torch.empty(4, 2000, dtype=torch.float64), samplers.seeded(7, 4))
-    again = samplers.normal(torch.empty(4, 2000, dtype=torch.float64), samplers.seeded(7, 4))
+    drawn = samplers.randn_like(torch.empty(4, 2000, dtype=torch.float64), samplers.make_generators(7, 4))
+    again = samplers.randn_like(torch.empty(4, 2000, dtype=torch.float64), samplers.make_generators(7, 4))
     assert torch.equal(drawn, again)
     assert drawn.corrcoef().fill_diagonal_(0).abs().max() < 0.1
-    assert not torch.equal(drawn, samplers.normal(drawn, samplers.seeded(8, 4)))
+    assert not torch.equal(drawn, samplers.randn_like(drawn, samplers.make_generators(8, 4)))
 
 
 @pytest.mark.parametrize("sample", [*DETERMINISTIC, samplers.invert_ddim])
@@ -263,10 +263,10 @@ def test_a_step_that_breaks_is_named(sample):
 
 def test_what_was_guessed_is_shown_at_every_step():
     schedule, seen = SCHEDULES["linear"], []
-    samplers.sample_ddim(exact(schedule), start(), schedule, 5, watch=lambda *step: seen.append(step))
+    samplers.sample_ddim(exact(schedule), start(), schedule, 5, callback=lambda *step: seen.append(step))
     assert [i for i, *_ in seen] == list(range(5))
-    assert [t for _, t, *_ in seen] == schedule.times(5).tolist()
-    torch.testing.assert_close(seen[-1][2], seen[-1][3])  # the last step leads to the picture that was guessed
+    assert [t for _, t, *_ in seen] == schedule.timesteps(5).tolist()
+    torch.testing.assert_close(seen[-1][2], seen[-1][3])  # the last step leads to the image that was guessed
 
 
 @pytest.mark.parametrize(
@@ -274,10 +274,10 @@ def test_what_was_guessed_is_shown_at_every_step():
     [
         (lambda s, x: samplers.sample_ddim(exact(s), x, s, 1001), "from 1 to the schedule's 1000, got 1001"),
         (lambda s, x: samplers.sample_ddim(exact(s), x, s, 0), "got 0"),
-        (lambda s, x: samplers.sample_ddim(exact(s), x, s, torch.tensor([1.0, 5.0])), "must fall"),
+        (lambda s, x: samplers.sample_ddim(exact(s), x, s, torch.tensor([1.0, 5.0])), "must descend"),
         (lambda s, x: samplers.sample_ddim(exact(s), x, s, 5, eta=1.5), "eta must be from 0 to 1, got 1.5"),
         (lambda s, x: samplers.sample_ddim(exact(s), x, s, 5, eta=0.5), "generators are needed"),
-        (lambda s, x: samplers.sample_ddpm(exact(s), x, s, 5, samplers.seeded(0, 2)), "got 2 for 3 samples"),
+        (lambda s, x: samplers.sample_ddpm(exact(s), x, s, 5, samplers.make_generators(0, 2)), "got 2 for 3 samples"),
         (lambda s, x: samplers.sample_lms(exact(s), x, s, 5, order=0), "order must be at least 1, got 0"),
     ],
 )

@@ -36,11 +36,11 @@ def test_times_are_those_of_diffusers(spacing, steps, offset):
     scheduler = diffusers.DDIMScheduler(timestep_spacing=spacing, steps_offset=offset)
     scheduler.set_timesteps(steps)
     schedule = Schedule.make()
-    if schedule.times(steps, spacing).max() + offset > 999:
+    if schedule.timesteps(steps, spacing).max() + offset > 999:
         with pytest.raises(ValueError, match="leads beyond the last time 999"):
-            schedule.times(steps, spacing, offset)
+            schedule.timesteps(steps, spacing, offset)
     elif not (spacing == "linspace" and steps == 1):  # where theirs is the first time, and ours too
-        assert torch.equal(schedule.times(steps, spacing, offset).round().long(), scheduler.timesteps)
+        assert torch.equal(schedule.timesteps(steps, spacing, offset).round().long(), scheduler.timesteps)
 
 
 @settings(deadline=None)
@@ -49,9 +49,9 @@ def test_times_fall_within_the_schedule(steps, length, spacing):
     schedule = Schedule.make("scaled_linear", length)
     if steps > length:
         with pytest.raises(ValueError, match=f"steps must be from 1 to the schedule's {length}, got {steps}"):
-            schedule.times(steps, spacing)
+            schedule.timesteps(steps, spacing)
     else:
-        times = schedule.times(steps, spacing)
+        times = schedule.timesteps(steps, spacing)
         assert len(times) == steps
         assert (times.diff() < 0).all()
         assert 0 <= times.min() <= times.max() <= length - 1
@@ -61,7 +61,7 @@ def test_times_fall_within_the_schedule(steps, length, spacing):
 def test_times_of_sigmas_are_the_inverse(schedule):
     times = torch.linspace(0, len(schedule) - 1, 37, dtype=torch.float64)
     alpha_bar = schedule.alpha_bar_at(times)
-    torch.testing.assert_close(schedule.times_of(((1 - alpha_bar) / alpha_bar).sqrt()), times, rtol=0, atol=1e-6)
+    torch.testing.assert_close(schedule.sigma_to_t(((1 - alpha_bar) / alpha_bar).sqrt()), times, rtol=0, atol=1e-6)
 
 
 def test_whole_times_have_the_alpha_bar_of_the_list():
@@ -84,17 +84,17 @@ def test_karras_steps_go_from_end_to_end_and_are_dense_where_sigma_is_small():
 def test_noise_is_weighed_as_said():
     schedule, generator = Schedule.make("linear"), torch.Generator().manual_seed(0)
     x0, noise = (torch.randn(2, 3, 4, 4, generator=generator, dtype=torch.float64) for _ in range(2))
-    x = schedule.noised(x0, noise, torch.tensor([0, 700]))
+    x = schedule.add_noise(x0, noise, torch.tensor([0, 700]))
     for i, t in enumerate((0, 700)):
         level = schedule.level(t)
-        torch.testing.assert_close(x[i], level.signal * x0[i] + level.noise * noise[i])
-        assert level.signal**2 + level.noise**2 == pytest.approx(1)
+        torch.testing.assert_close(x[i], level.alpha_t * x0[i] + level.sigma_t * noise[i])
+        assert level.alpha_t**2 + level.sigma_t**2 == pytest.approx(1)
 
 
-@pytest.mark.parametrize("at_one", [True, False])
-def test_sampling_ends_at_one_or_at_the_first(at_one):
-    schedule = Schedule.make("scaled_linear", at_one=at_one)
-    assert schedule.last.signal**2 == pytest.approx(1 if at_one else schedule.alpha_bar[0].item())
+@pytest.mark.parametrize("set_alpha_to_one", [True, False])
+def test_sampling_ends_at_one_or_at_the_first(set_alpha_to_one):
+    schedule = Schedule.make("scaled_linear", set_alpha_to_one=set_alpha_to_one)
+    assert schedule.last.alpha_t**2 == pytest.approx(1 if set_alpha_to_one else schedule.alpha_bar[0].item())
 
 
 @pytest.mark.parametrize(
@@ -108,8 +108,8 @@ def test_sampling_ends_at_one_or_at_the_first(at_one):
         ),
         (lambda: Schedule.make("linear", beta_end=1.0), "got 0.0001 and 1.0"),
         (lambda: Schedule(torch.tensor([0.5, 0.6])), "must fall within"),
-        (lambda: Schedule(torch.tensor([0.5, 0.4]), end=0.3), "end must be from alpha_bar"),
-        (lambda: Schedule.make().times(5, "leeding"), "unknown spacing 'leeding'; did you mean 'leading'"),
+        (lambda: Schedule(torch.tensor([0.5, 0.4]), final_alpha_bar=0.3), "final_alpha_bar must be from alpha_bar"),
+        (lambda: Schedule.make().timesteps(5, "leeding"), "unknown spacing 'leeding'; did you mean 'leading'"),
         (lambda: Schedule.make().karras(2000), "from 1 to the schedule's 1000, got 2000"),
         (lambda: Schedule.make().level(1000), "times are from 0 to 999, got 1000"),
         (lambda: Schedule.make().alpha_bar_at(torch.tensor([-1.0, 5.0])), "got -1 to 5"),

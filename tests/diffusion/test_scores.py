@@ -102,5 +102,5 @@ def test_the_nearest_picture_is_found_in_batches():
     index, far = nearest(drawn, real, batch_size=2)
     assert index.tolist() == [7, 3, 49]
     torch.testing.assert_close(far, torch.full((3,), 0.04), rtol=0, atol=1e-3)
-    with pytest.raises(ValueError, match="pictures of one shape"):
+    with pytest.raises(ValueError, match="images of one shape"):
         nearest(drawn[..., :3], real)

@@ -10,8 +10,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lib.data.loaders import DataLoaders
 from lib.diffusion import Schedule, denoiser, samplers
-from lib.diffusion.denoise import PREDICTIONS, split
-from lib.diffusion.training import Noised, Told, WeightedLoss, min_snr
+from lib.diffusion.denoise import PREDICTIONS, x0_and_noise
+from lib.diffusion.training import AddNoise, LogProgress, WeightedLoss, min_snr
 from lib.learner import Callback, Learner
 
 SCHEDULE = Schedule.make("linear", 50, beta_start=1e-3, beta_end=0.3)
@@ -63,21 +63,21 @@ def test_a_batch_is_noised_and_its_target_leads_back(prediction):
 
         def before_batch(self, learn):
             if learn.training:
-                pictures.append(learn.batch[0])
+                images.append(learn.batch[0])
 
-    catch, pictures = Catch(), []
-    learner(Before(), Noised(SCHEDULE, prediction), catch).fit(1)
-    for clean, (x, t, wanted) in zip(pictures, catch.train, strict=True):
-        x0, noise = split(prediction, SCHEDULE, x, wanted, t)
+    catch, images = Catch(), []
+    learner(Before(), AddNoise(SCHEDULE, prediction), catch).fit(1)
+    for clean, (x, t, wanted) in zip(images, catch.train, strict=True):
+        x0, noise = x0_and_noise(SCHEDULE, prediction, x, wanted, t)
         torch.testing.assert_close(x0, clean, atol=2e-3, rtol=0)
-        torch.testing.assert_close(SCHEDULE.noised(clean, noise, t), x, atol=2e-3, rtol=0)
+        torch.testing.assert_close(SCHEDULE.add_noise(clean, noise, t), x, atol=2e-3, rtol=0)
     times = torch.cat([t for _, t, _ in catch.train])
     assert (times.min(), times.max()) == (0, 49)
 
 
 def test_labels_go_along_and_a_share_of_them_is_dropped():
     catch = Catch()
-    learner(Noised(SCHEDULE, null=3, drop=0.25), catch).fit(2)
+    learner(AddNoise(SCHEDULE, null=3, p_uncond=0.25), catch).fit(2)
     labels = torch.cat([label for _, _, label, _ in catch.train])
     assert (labels == 3).float().mean() == pytest.approx(0.25, abs=0.06)
     assert set(labels.tolist()) == {0, 1, 2, 3}
@@ -85,7 +85,7 @@ def test_labels_go_along_and_a_share_of_them_is_dropped():
 
 def test_validation_draws_the_same_each_epoch_and_training_does_not():
     catch = Catch()
-    learner(Noised(SCHEDULE, null=3), catch).fit(2)
+    learner(AddNoise(SCHEDULE, null=3), catch).fit(2)
     half = len(catch.valid) // 2
     for one, other in zip(catch.valid[:half], catch.valid[half:], strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
@@ -93,12 +93,14 @@ def test_validation_draws_the_same_each_epoch_and_training_does_not():
 
 
 def test_a_trained_net_draws_what_it_has_seen():
-    learn = learner(Noised(SCHEDULE, null=3)).fit(60)
+    learn = learner(AddNoise(SCHEDULE, null=3)).fit(60)
     net = learn.model.eval()
-    x = samplers.normal(torch.empty(90, 2), samplers.seeded(0, 90))
+    x = samplers.randn_like(torch.empty(90, 2), samplers.make_generators(0, 90))
     labels = torch.arange(3).repeat_interleave(30)
     with torch.no_grad():
-        drawn = samplers.sample_ddpm(denoiser(net, SCHEDULE, "noise", labels), x, SCHEDULE, 50, samplers.seeded(1, 90))
+        drawn = samplers.sample_ddpm(
+            denoiser(net, SCHEDULE, "noise", labels), x, SCHEDULE, 50, samplers.make_generators(1, 90)
+        )
     places = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [0.0, 1.0]])
     assert (torch.cdist(drawn, places).argmin(1) == labels).float().mean() > 0.9
     assert (drawn - places[labels]).norm(dim=1).median() < 0.4
@@ -112,7 +114,7 @@ def test_a_weighted_loss_weighs_each_sample():
             seen.append(learn.loss_value.item())
 
     seen = []
-    learner(Noised(SCHEDULE), WeightedLoss(lambda t: t + 1), Check()).fit(1)
+    learner(AddNoise(SCHEDULE), WeightedLoss(lambda t: t + 1), Check()).fit(1)
     assert len(seen) == 8 + 2
 
 
@@ -130,8 +132,8 @@ def test_min_snr_is_one_weight_for_the_picture_whatever_is_predicted(prediction)
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: Noised(SCHEDULE, "nose"), "unknown prediction 'nose'; did you mean 'noise'"),
-        (lambda: Noised(SCHEDULE, drop=1.2), "drop must be from 0 to 1, got 1.2"),
+        (lambda: AddNoise(SCHEDULE, "nose"), "unknown prediction 'nose'; did you mean 'noise'"),
+        (lambda: AddNoise(SCHEDULE, p_uncond=1.2), "p_uncond must be from 0 to 1, got 1.2"),
         (lambda: min_snr(SCHEDULE, "w"), "unknown prediction 'w'"),
     ],
 )
@@ -141,6 +143,6 @@ def test_what_cannot_be_trained_is_refused(call, words):
 
 
 def test_the_time_before_a_cut_counts():
-    told = Told(print)
-    told.load_state_dict({"seconds": 500.0})
-    assert 500 <= told.state_dict()["seconds"] < 560
+    progress = LogProgress(print)
+    progress.load_state_dict({"seconds": 500.0})
+    assert 500 <= progress.state_dict()["seconds"] < 560

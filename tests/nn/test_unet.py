@@ -1,4 +1,4 @@
-"""The U-Net: its shapes, what it is told, and the parts against torch's own."""
+"""The U-Net: its shapes, its embeddings, and the parts against torch's own."""
 
 import math
 
@@ -12,7 +12,7 @@ from lib.nn.unet import Attention, TimedResBlock, UNet, time_embedding
 def small(**options):
     torch.manual_seed(0)
     net = UNet(**{"c_in": 2, "channels": (8, 16, 24), "classes": 5, **options})
-    for parameter in net.parameters():  # zeros at the start would hide what is told
+    for parameter in net.parameters():  # zeros at the start would hide the embedding
         torch.nn.init.normal_(parameter, std=0.1)
     return net
 
@@ -90,14 +90,14 @@ def test_attention_is_torchs():
         Attention(10)
 
 
-def test_a_block_starts_as_its_shortcut_and_is_told_by_scale_and_shift():
+def test_a_block_starts_as_its_shortcut_and_its_embedding_scales_and_shifts():
     torch.manual_seed(2)
-    block, x, told = TimedResBlock(8, 8, 6), torch.randn(2, 8, 4, 4), torch.randn(2, 6)
-    assert torch.equal(block(x, told), x)
+    block, x, emb = TimedResBlock(8, 8, 6), torch.randn(2, 8, 4, 4), torch.randn(2, 6)
+    assert torch.equal(block(x, emb), x)
     torch.nn.init.normal_(block.conv2.weight)
-    scale, shift = block.told(told)[:, :, None, None].chunk(2, 1)
+    scale, shift = block.told(emb)[:, :, None, None].chunk(2, 1)
     inner = block.norm2(block.conv1(F.silu(block.norm1(x)))) * (1 + scale) + shift
-    torch.testing.assert_close(block(x, told), x + block.conv2(F.silu(inner)))
+    torch.testing.assert_close(block(x, emb), x + block.conv2(F.silu(inner)))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The training command, on a few drawn pictures that pass for the real ones, and with small models."""
+"""The training command, on a few drawn images that pass for the real ones, and with small models."""
 
 import dataclasses
 import json
@@ -66,10 +66,10 @@ def test_a_run_that_was_cut_off_ends_as_the_whole_one(name, small, tmp_path):
 
 def test_a_run_may_begin_with_what_ships(small):
     with pytest.raises(ValueError, match=r"no weights from models/fashion/unet.*\n.*python -m recipes.fashion unet"):
-        train("unet", epochs=1, start=True, **small)
+        train("unet", epochs=1, from_shipped=True, **small)
     train("unet", epochs=2, **small)
     before = shipped(small, "unet")[0]
-    train("unet", epochs=2, start=True, **small)
+    train("unet", epochs=2, from_shipped=True, **small)
     after, story = shipped(small, "unet")
     assert after != before
     assert story["made_by"].endswith("--from-shipped")
@@ -92,7 +92,7 @@ def test_the_net_for_comparison_is_kept_apart_from_what_ships(small, monkeypatch
     path = train("plain", epochs=1, **{**small, "manifest": None})
     assert path == tmp_path / "elsewhere/models/fashion/plain.safetensors"
     assert not fashion.load("plain").training
-    assert fashion.listed("unet") == data.MANIFEST
+    assert fashion.manifest_of("unet") == data.MANIFEST
 
 
 def test_a_part_is_refused(small, monkeypatch, capsys):
@@ -100,7 +100,7 @@ def test_a_part_is_refused(small, monkeypatch, capsys):
         command.data.load(""), source=data.Source("fashion_mnist", "part", "12,000 of 60,000", "abc")
     )
     monkeypatch.setattr(command.data, "load", lambda _: part)
-    with pytest.raises(ValueError, match="all the pictures are needed, got part, 12,000 of 60,000: set LIB_DATA"):
+    with pytest.raises(ValueError, match="all the images are needed, got part, 12,000 of 60,000: set LIB_DATA"):
         train("unet", epochs=1, **small)
     assert command.main(["unet"]) == 2
     assert "set LIB_DATA" in capsys.readouterr().err

@@ -13,9 +13,9 @@ from lib.diffusion.latent.parts import POCKET_COMMAND, WEIGHTS
 from recipes.pocket import __main__ as command
 from recipes.pocket import folder, models
 from recipes.pocket import train as stages
-from recipes.pocket.train import Clock, Pool, Recipe, tokenised
+from recipes.pocket.train import Pool, Recipe, TimeLimit, tokenize
 
-TINY = Recipe(minutes=0.005, batch_size=8, rate=1e-3, ema=0.5)
+TINY = Recipe(minutes=0.005, batch_size=8, lr=1e-3, ema=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_the_vocabulary_is_the_same_each_time(tokenizer):
 
 
 def test_tokens_are_of_one_length_and_begin_and_end_as_clip_has_them(tokenizer):
-    tokens = tokenised(tokenizer, ["a red circle", ""])
+    tokens = tokenize(tokenizer, ["a red circle", ""])
     assert tokens.shape == (2, models.LENGTH)
     assert tokens[:, 0].eq(tokenizer.bos_token_id).all()
     assert tokens[0, 4:].eq(tokenizer.eos_token_id).all()
@@ -65,8 +65,8 @@ def test_a_pool_has_no_picture_of_what_is_held_out_and_its_captions_fit(tokenize
     pool = Pool.drawn(40, tokenizer, 3, torch.device("cpu"), chunk=16)
     generator = torch.Generator().manual_seed(3)
     many = scenes.sample(40, generator)
-    assert torch.equal(pool.pictures, (many.pictures() * 255).round().to(torch.uint8))
-    assert torch.equal(pool.tokens, tokenised(tokenizer, scenes.captions(many, generator)))
+    assert torch.equal(pool.images, (many.pictures() * 255).round().to(torch.uint8))
+    assert torch.equal(pool.tokens, tokenize(tokenizer, scenes.captions(many, generator)))
     assert not scenes.held_out(many.colour, many.shape, many.background[:, None])[:, 0].any()
 
 
@@ -83,7 +83,7 @@ def test_the_parts_are_small_and_stable_diffusions():
     assert not config.set_alpha_to_one
     theirs = models.scheduler().alphas_cumprod.double()
     assert torch.allclose(models.schedule().alpha_bar, theirs, atol=1e-6)
-    assert models.schedule().end == pytest.approx(theirs[0].item(), abs=1e-6)
+    assert models.schedule().final_alpha_bar == pytest.approx(theirs[0].item(), abs=1e-6)
 
 
 def test_the_folder_is_loaded_by_the_pipeline_as_it_is(trained, tmp_path):
@@ -130,21 +130,21 @@ def test_too_large_a_folder_is_not_written(trained, tmp_path, monkeypatch):
 
 def test_weights_of_another_text_encoder_are_named(trained, tokenizer):
     with pytest.raises(ValueError, match=r"vae.safetensors: not the weights of this text encoder"):
-        stages.restore_text(models.text_encoder(tokenizer), trained / "vae.safetensors")
+        stages.load_text_encoder(models.text_encoder(tokenizer), trained / "vae.safetensors")
 
 
-def test_the_clock_counts_what_was_over_before_a_cut():
-    clock = Clock(100)
-    assert clock.share < 0.1
-    clock.load_state_dict({"over": 50.0})
-    assert 0.5 <= clock.share < 0.6
-    again = Clock(100)
-    again.load_state_dict(clock.state_dict())
-    assert 0.5 <= again.share < 0.6
-    again.load_state_dict({"over": 500.0})
-    assert again.share == 1
+def test_the_limit_counts_the_time_before_an_interruption():
+    limit = TimeLimit(100)
+    assert limit.progress < 0.1
+    limit.load_state_dict({"elapsed": 50.0})
+    assert 0.5 <= limit.progress < 0.6
+    again = TimeLimit(100)
+    again.load_state_dict(limit.state_dict())
+    assert 0.5 <= again.progress < 0.6
+    again.load_state_dict({"elapsed": 500.0})
+    assert again.progress == 1
     with pytest.raises(ValueError, match=r"more than 0 seconds, got -60"):
-        Clock(-60)
+        TimeLimit(-60)
 
 
 def test_the_command_trains_what_is_missing_and_ships_what_is_whole(tmp_path, capsys, monkeypatch):

@@ -1,9 +1,25 @@
-"""Stable Diffusion from its parts: loading them, prompts, pictures and latents, generation, masks and editing."""
+"""Stable Diffusion from its parts: loading them, prompts, images and latents, generation, masks and editing."""
 
-from lib.diffusion.latent.editing import Edit, diffedit, inpaint, invert, masked_walk
-from lib.diffusion.latent.generation import conditioned, image_to_image, noise, over, part_of, text_to_image, times
-from lib.diffusion.latent.images import Picture, as_pictures, decode, encode_image
-from lib.diffusion.latent.masks import closed, difference, edit_mask, found, normalised, on_grid, thresholded
+from lib.diffusion.latent.editing import Edit, diffedit, inpaint, invert, masked_ddim
+from lib.diffusion.latent.generation import (
+    image_to_image,
+    prepare_image_to_image,
+    prepare_latents,
+    text_denoiser,
+    text_to_image,
+    timesteps,
+    truncate_timesteps,
+)
+from lib.diffusion.latent.images import ImageInput, as_images, decode, encode_image
+from lib.diffusion.latent.masks import (
+    close_mask,
+    difference,
+    edit_mask,
+    mask_from_difference,
+    normalise_difference,
+    prepare_mask,
+    threshold_mask,
+)
 from lib.diffusion.latent.parts import POCKET_FOLDER, STABLE_DIFFUSION, Parts
 from lib.diffusion.latent.text import encode_prompt, unknown_words
 
@@ -11,29 +27,29 @@ __all__ = [
     "POCKET_FOLDER",
     "STABLE_DIFFUSION",
     "Edit",
+    "ImageInput",
     "Parts",
-    "Picture",
-    "as_pictures",
-    "closed",
-    "conditioned",
+    "as_images",
+    "close_mask",
     "decode",
     "diffedit",
     "difference",
     "edit_mask",
     "encode_image",
     "encode_prompt",
-    "found",
     "image_to_image",
     "inpaint",
     "invert",
-    "masked_walk",
-    "noise",
-    "normalised",
-    "on_grid",
-    "over",
-    "part_of",
+    "mask_from_difference",
+    "masked_ddim",
+    "normalise_difference",
+    "prepare_image_to_image",
+    "prepare_latents",
+    "prepare_mask",
+    "text_denoiser",
     "text_to_image",
-    "thresholded",
-    "times",
+    "threshold_mask",
+    "timesteps",
+    "truncate_timesteps",
     "unknown_words",
 ]

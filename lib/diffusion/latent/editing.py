@@ -1,7 +1,6 @@
 """Editing with a text-to-image model: inpainting, inversion, and DiffEdit (Couairon et al. 2022, arXiv 2210.11427).
 
-The walk back is one for all of them: after each step, what lies outside of the mask is put back to what it should be at
-that time.
+All of them share one loop: after each step, what lies outside of the mask is reset to what it should be at that time.
 """
 
 from __future__ import annotations
@@ -14,25 +13,25 @@ import torch
 from torch import Tensor
 
 from lib.diffusion.denoise import Denoise
-from lib.diffusion.latent.generation import conditioned, over, part_of, times
-from lib.diffusion.latent.images import Picture, decode, encode_image
-from lib.diffusion.latent.masks import found, latent_difference, on_grid
+from lib.diffusion.latent.generation import prepare_image_to_image, text_denoiser, timesteps, truncate_timesteps
+from lib.diffusion.latent.images import ImageInput, decode, encode_image
+from lib.diffusion.latent.masks import latent_difference, mask_from_difference, prepare_mask
 from lib.diffusion.latent.parts import Parts
 from lib.diffusion.latent.text import encode_prompt
-from lib.diffusion.samplers import Watch, invert_ddim, normal, seeded
+from lib.diffusion.samplers import StepCallback, invert_ddim, make_generators, randn_like
 
 
 class Edit(NamedTuple):
-    """What DiffEdit made: pictures [n, 3, h, w], and on the latents' grid the difference [n, h, w] and the mask."""
+    """What DiffEdit made: images [n, 3, h, w], and on the latents' grid the difference [n, h, w] and the mask."""
 
-    pictures: Tensor
+    images: Tensor
     difference: Tensor
     mask: Tensor
 
 
 def inpaint(
     parts: Parts,
-    pictures: Picture,
+    images: ImageInput,
     mask: Tensor,
     prompts: str | Sequence[str],
     *,
@@ -42,48 +41,51 @@ def inpaint(
     steps: int = 50,
     seed: int = 0,
     first: int = 0,
-    watch: Watch | None = None,
+    callback: StepCallback | None = None,
 ) -> Tensor:
-    """Draw prompts inside of a mask [h, w] or [n, h, w] in pixels, 1 where to draw; what is outside of it stays.
+    """Draw prompts inside of a mask [h, w] or [n, h, w] in pixels, 1 where to draw; the rest is kept.
 
-    Outside, each step is put back to the picture with as much noise as there is (Avrahami et al. 2023, section 4).
+    After each step the outside is reset to the image, noised as that time demands (Avrahami et al. 2023, section 4).
     """
-    left = part_of(times(parts, steps), strength)
-    z, denoise = over(parts, pictures, prompts, negative, guidance)
-    inside = on_grid(parts, mask, z)
-    noise = normal(z, seeded(seed, len(z), first))
+    ts = truncate_timesteps(timesteps(parts, steps), strength)
+    z, denoise = prepare_image_to_image(parts, images, prompts, negative, guidance)
+    inside = prepare_mask(parts, mask, z)
+    noise = randn_like(z, make_generators(seed, len(z), first))
 
-    def outside(i: int) -> Tensor:
-        return z if i + 1 == len(left) else parts.schedule.noised(z, noise, left[i + 1 : i + 2].expand(len(z)))
+    def outside(step: int) -> Tensor:
+        if step + 1 == len(ts):
+            return z
+        return parts.schedule.add_noise(z, noise, ts[step + 1 : step + 2].expand(len(z)))
 
-    x = parts.schedule.noised(z, noise, left[:1].expand(len(z)))
-    return decode(parts, masked_walk(parts, denoise, x, left, inside, outside, watch))
+    x = parts.schedule.add_noise(z, noise, ts[:1].expand(len(z)))
+    return decode(parts, masked_ddim(parts, denoise, x, ts, inside, outside, callback))
 
 
 def invert(
     parts: Parts,
-    pictures: Picture,
+    images: ImageInput,
     prompts: str | Sequence[str] = "",
     *,
     strength: float = 1.0,
     guidance: float = 1.0,
     steps: int = 200,
-    watch: Watch | None = None,
+    callback: StepCallback | None = None,
 ) -> Tensor:
-    """Return the noise that DDIM, with these prompts and steps, takes back to pictures: latents [n, 4, h/f, w/f].
+    """Return the latents [n, 4, h/f, w/f] from which DDIM, with these prompts and steps, draws the images again.
 
-    With a `strength` below 1 it goes only so far, as DiffEdit's encoding does.
+    With a `strength` below 1 it adds only that much noise, as DiffEdit's encoding does.
     """
-    z = encode_image(parts, pictures)
-    known, nothing = encode_prompt(parts, prompts), encode_prompt(parts, "")
-    denoise = conditioned(parts, known.expand(len(z), -1, -1), nothing, guidance)
+    z = encode_image(parts, images)
+    cond, uncond = encode_prompt(parts, prompts), encode_prompt(parts, "")
+    denoise = text_denoiser(parts, cond.expand(len(z), -1, -1), uncond, guidance)
+    ts = truncate_timesteps(timesteps(parts, steps), strength)
     with torch.no_grad():
-        return invert_ddim(denoise, z, parts.schedule, part_of(times(parts, steps), strength), watch=watch)
+        return invert_ddim(denoise, z, parts.schedule, ts, callback=callback)
 
 
 def diffedit(
     parts: Parts,
-    pictures: Picture,
+    images: ImageInput,
     source: str | Sequence[str],
     target: str | Sequence[str],
     *,
@@ -97,44 +99,44 @@ def diffedit(
     draws: int = 10,
     seed: int = 0,
     first: int = 0,
-    watch: Watch | None = None,
+    callback: StepCallback | None = None,
 ) -> Edit:
-    """Change pictures so that `target` is true of them instead of `source`, and leave the rest (DiffEdit, section 3).
+    """Change images so that `target` is true of them instead of `source`, and leave the rest (DiffEdit, section 3).
 
-    Find the mask, unless it is given (in pixels or on the latents' grid); encode the pictures to `strength` by DDIM
-    without a prompt; walk back with the target, outside of the mask along the way that the encoding took. The defaults
-    were chosen on Pocket Stable Diffusion; the paper has a threshold of 0.5.
+    Find the mask, unless it is given (in pixels or on the latents' grid); encode the images to `strength` by DDIM
+    without a prompt; decode with the target, and outside of the mask reset each step to the encoding. The defaults were
+    chosen on Pocket Stable Diffusion; the paper has a threshold of 0.5.
     """
-    z = encode_image(parts, pictures)
+    z = encode_image(parts, images)
     maps = latent_difference(parts, z, source, target, mask_strength, draws, seed, first)
-    inside = found(maps, quantile, threshold) if mask is None else on_grid(parts, mask, z)[:, 0]
-    left = part_of(times(parts, steps), strength)
-    way = [z]
-    empty = encode_prompt(parts, "")
+    inside = mask_from_difference(maps, quantile, threshold) if mask is None else prepare_mask(parts, mask, z)[:, 0]
+    ts = truncate_timesteps(timesteps(parts, steps), strength)
+    encoded = [z]
+    uncond = encode_prompt(parts, "")
     with torch.no_grad():
-        free = conditioned(parts, empty.expand(len(z), -1, -1))
-        x = invert_ddim(free, z, parts.schedule, left, watch=lambda i, t, x, x0: way.append(x))
-    denoise = conditioned(parts, encode_prompt(parts, target).expand(len(z), -1, -1), empty, guidance)
-    x = masked_walk(parts, denoise, x, left, inside[:, None], lambda i: way[len(left) - 1 - i], watch)
+        denoise = text_denoiser(parts, uncond.expand(len(z), -1, -1))
+        x = invert_ddim(denoise, z, parts.schedule, ts, callback=lambda step, t, x, x0: encoded.append(x))
+    denoise = text_denoiser(parts, encode_prompt(parts, target).expand(len(z), -1, -1), uncond, guidance)
+    x = masked_ddim(parts, denoise, x, ts, inside[:, None], lambda step: encoded[len(ts) - 1 - step], callback)
     return Edit(decode(parts, x), maps, inside)
 
 
 @torch.no_grad()
-def masked_walk(
+def masked_ddim(
     parts: Parts,
     denoise: Denoise,
     x: Tensor,
-    times: Tensor,
+    timesteps: Tensor,
     inside: Tensor,
     outside: Callable[[int], Tensor],
-    watch: Watch | None = None,
+    callback: StepCallback | None = None,
 ) -> Tensor:
-    """Walk back by DDIM, a step at a time; after step i what is not `inside` [n, 1, h, w] becomes `outside(i)`."""
-    levels = [*(parts.schedule.level(t) for t in times.tolist()), parts.schedule.last]
-    for i, (now, then) in enumerate(itertools.pairwise(levels)):
-        x0, noise = denoise(x, torch.full((len(x),), now.time, device=x.device))
-        x = then.signal * x0 + then.noise * noise
-        x = inside * x + (1 - inside) * outside(i)
-        if watch is not None:
-            watch(i, now.time, x, x0)
+    """Sample by DDIM; after each step what is not `inside` [n, 1, h, w] becomes `outside(step)`."""
+    levels = [*(parts.schedule.level(t) for t in timesteps.tolist()), parts.schedule.last]
+    for step, (now, then) in enumerate(itertools.pairwise(levels)):
+        x0, noise = denoise(x, torch.full((len(x),), now.t, device=x.device))
+        x = then.alpha_t * x0 + then.sigma_t * noise
+        x = inside * x + (1 - inside) * outside(step)
+        if callback is not None:
+            callback(step, now.t, x, x0)
     return x

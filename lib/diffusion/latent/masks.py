@@ -1,6 +1,6 @@
-"""Masks: where two prompts disagree about a picture (DiffEdit's first step, Couairon et al. 2022, arXiv 2210.11427).
+"""Masks: where two prompts disagree about an image (DiffEdit's first step, Couairon et al. 2022, arXiv 2210.11427).
 
-Masks are [n, h, w] on the grid of the latents, or [h, w] for all, 1 where a picture may change.
+Masks are [n, h, w] on the grid of the latents, or [h, w] for all, 1 where an image may change.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lib.diffusion.latent.generation import conditioned, part_of
-from lib.diffusion.latent.images import Picture, encode_image
+from lib.diffusion.latent.generation import text_denoiser, truncate_timesteps
+from lib.diffusion.latent.images import ImageInput, encode_image
 from lib.diffusion.latent.parts import Parts
 from lib.diffusion.latent.text import encode_prompt
-from lib.diffusion.samplers import normal, seeded
+from lib.diffusion.samplers import make_generators, randn_like
 
 
 @torch.no_grad()
 def difference(
     parts: Parts,
-    pictures: Picture,
+    images: ImageInput,
     source: str | Sequence[str],
     target: str | Sequence[str],
     *,
@@ -30,12 +30,12 @@ def difference(
     seed: int = 0,
     first: int = 0,
 ) -> Tensor:
-    """Return where two prompts disagree about the noise in pictures: [n, h/f, w/f], at least 0 (DiffEdit, step 1).
+    """Return where two prompts disagree about the noise in images: [n, h/f, w/f], at least 0 (DiffEdit, step 1).
 
-    The pictures are noised to `strength` of the times, with `draws` different noises; the absolute difference of the
-    two predictions is averaged over these and over channels. Guidance would do no more than multiply it.
+    The images are noised to `strength`, with `draws` different noises; the absolute difference of the two predictions
+    is averaged over these and over channels. Guidance would only multiply it.
     """
-    return latent_difference(parts, encode_image(parts, pictures), source, target, strength, draws, seed, first)
+    return latent_difference(parts, encode_image(parts, images), source, target, strength, draws, seed, first)
 
 
 def latent_difference(
@@ -48,72 +48,75 @@ def latent_difference(
     seed: int,
     first: int,
 ) -> Tensor:
-    """Return the same for the latents z [n, 4, h/f, w/f] of the pictures."""
+    """Return the same for the latents z [n, 4, h/f, w/f] of the images."""
     if draws < 1:
         raise ValueError(f"draws must be at least 1, got {draws}")
-    t = part_of(parts.schedule.times(len(parts.schedule)), strength)[:1].expand(len(z))
-    two = [conditioned(parts, encode_prompt(parts, prompt).expand(len(z), -1, -1)) for prompt in (source, target)]
-    generators = seeded(seed, len(z), first)
+    t = truncate_timesteps(parts.schedule.timesteps(len(parts.schedule)), strength)[:1].expand(len(z))
+    denoisers = [
+        text_denoiser(parts, encode_prompt(parts, prompt).expand(len(z), -1, -1)) for prompt in (source, target)
+    ]
+    generators = make_generators(seed, len(z), first)
     total = torch.zeros_like(z[:, 0])
     for _ in range(draws):
-        x = parts.schedule.noised(z, normal(z, generators), t)
-        before, after = (denoise(x, t)[1] for denoise in two)
+        x = parts.schedule.add_noise(z, randn_like(z, generators), t)
+        before, after = (denoise(x, t)[1] for denoise in denoisers)
         total += (after - before).abs().mean(dim=1)
     return total / draws
 
 
-def normalised(difference: Tensor, quantile: float = 0.99) -> Tensor:
-    """Return differences [n, h, w] from 0 to 1: those above the quantile are cut to it, which becomes 1.
+def normalise_difference(difference: Tensor, quantile: float = 0.99) -> Tensor:
+    """Return differences [n, h, w] scaled to 0 to 1: those above the quantile are clipped to it, and it becomes 1.
 
-    The paper removes extreme values and rescales, and does not say how (section 3.2). The pipeline of diffusers cuts at
-    three times the mean, which assumes that little of the picture changes; a quantile does not.
+    The paper removes extreme values and rescales, and does not say how (section 3.2). The pipeline of diffusers clips
+    at three times the mean, which assumes that little of the image changes; a quantile does not.
     """
     if not 0 < quantile <= 1:
         raise ValueError(f"quantile must be above 0 and at most 1, got {quantile}")
     flat = difference.flatten(1).float()
-    most = flat.quantile(quantile, dim=1).clamp(min=torch.finfo(flat.dtype).tiny)[:, None, None]
-    return (difference / most.to(difference.dtype)).clamp(max=1)
+    upper = flat.quantile(quantile, dim=1).clamp(min=torch.finfo(flat.dtype).tiny)[:, None, None]
+    return (difference / upper.to(difference.dtype)).clamp(max=1)
 
 
-def thresholded(values: Tensor, threshold: float = 0.2) -> Tensor:
+def threshold_mask(values: Tensor, threshold: float = 0.2) -> Tensor:
     """Return the mask [n, h, w], 0 or 1, of values that reach the threshold (DiffEdit, section 3.2)."""
     if not 0 < threshold < 1:
         raise ValueError(f"threshold must be between 0 and 1, got {threshold}")
     return (values >= threshold).to(values.dtype)
 
 
-def closed(mask: Tensor) -> Tensor:
-    """Return a mask [n, h, w] without its holes of one or two places: grown by one, then shrunk by one (a closing).
+def close_mask(mask: Tensor) -> Tensor:
+    """Return a mask [n, h, w] with holes of one or two positions filled: dilated by one, then eroded (a closing).
 
-    Where there is a hole the old picture would show through; the paper does not close them.
+    Through a hole the old image would show; the paper does not close them.
     """
-    grown = F.max_pool2d(F.pad(mask[:, None], (2, 2, 2, 2)), 3, 1)
-    return -F.max_pool2d(-grown, 3, 1)[:, 0]
+    dilated = F.max_pool2d(F.pad(mask[:, None], (2, 2, 2, 2)), 3, 1)
+    return -F.max_pool2d(-dilated, 3, 1)[:, 0]
 
 
 def edit_mask(
     parts: Parts,
-    pictures: Picture,
+    images: ImageInput,
     source: str | Sequence[str],
     target: str | Sequence[str],
     *,
     quantile: float = 0.99,
     threshold: float = 0.2,
-    **how: float,
+    strength: float = 0.5,
+    draws: int = 10,
+    seed: int = 0,
+    first: int = 0,
 ) -> Tensor:
-    """Return the mask of what has to change for `target` to be true instead of `source`: [n, h/f, w/f].
-
-    `how` are the settings of `difference`.
-    """
-    return found(difference(parts, pictures, source, target, **how), quantile, threshold)
+    """Return the mask of what has to change for `target` to be true instead of `source`: [n, h/f, w/f]."""
+    values = difference(parts, images, source, target, strength=strength, draws=draws, seed=seed, first=first)
+    return mask_from_difference(values, quantile, threshold)
 
 
-def found(difference: Tensor, quantile: float = 0.99, threshold: float = 0.2) -> Tensor:
-    """Return the mask [n, h, w] that a difference makes: normalised, thresholded and closed."""
-    return closed(thresholded(normalised(difference, quantile), threshold))
+def mask_from_difference(difference: Tensor, quantile: float = 0.99, threshold: float = 0.2) -> Tensor:
+    """Return the mask [n, h, w] of a difference: normalised, thresholded and closed."""
+    return close_mask(threshold_mask(normalise_difference(difference, quantile), threshold))
 
 
-def on_grid(parts: Parts, mask: Tensor, z: Tensor) -> Tensor:
+def prepare_mask(parts: Parts, mask: Tensor, z: Tensor) -> Tensor:
     """Bring a mask [h, w] or [n, h, w], in pixels or on the grid, onto the grid of latents z: [n, 1, h/f, w/f].
 
     A place of the grid may change if any of its pixels may. Raises ValueError for other sizes, and values but 0 and 1.

@@ -79,9 +79,9 @@ class Parts:
         if dtype != torch.float32 and torch.device(device).type == "cpu":
             raise ValueError(f"{dtype} is for GPUs: on a CPU, many of its operations are missing or slow; use float32")
         folder = _folder(source, revision, network)
-        known = _index(folder, source)
+        index = _index(folder, source)
         for part in NEEDED:
-            _there(folder, part, known, source)
+            _check_part(folder, part, index, source)
         scheduler = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
         options = {"torch_dtype": dtype, "use_safetensors": True, "local_files_only": True}
         text = CLIPTextModel.from_pretrained(
@@ -92,7 +92,7 @@ class Parts:
             text.to(device).eval().requires_grad_(False),
             AutoencoderKL.from_pretrained(folder / "vae", **options).to(device).eval().requires_grad_(False),
             UNet2DConditionModel.from_pretrained(folder / "unet", **options).to(device).eval().requires_grad_(False),
-            schedule_of(scheduler),
+            schedule_from_config(scheduler),
             _prediction(scheduler),
             int(scheduler.get("steps_offset", 0)),
             str(source),
@@ -110,23 +110,23 @@ class Parts:
 
     @property
     def factor(self) -> int:
-        """How many pixels, each way, a place of the latents stands for."""
+        """How many pixels, in each direction, one position of the latents stands for."""
         return 2 ** (len(self.vae.config.block_out_channels) - 1)
 
     @property
     def size(self) -> int:
-        """The side, in pixels, of the pictures that the U-Net was trained on."""
+        """The side, in pixels, of the images that the U-Net was trained on."""
         return int(self.unet.config.sample_size) * self.factor
 
     def save_memory(self) -> Parts:
-        """Decode pictures one at a time and in tiles, and attend in slices: slower, for small GPUs."""
+        """Decode images one at a time and in tiles, and attend in slices: slower, for small GPUs."""
         self.vae.enable_slicing()
         self.vae.enable_tiling()
         self.unet.set_attention_slice("auto")
         return self
 
 
-def schedule_of(config: Mapping[str, Any]) -> Schedule:
+def schedule_from_config(config: Mapping[str, Any]) -> Schedule:
     """Return the schedule that the configuration of a scheduler of `diffusers` describes."""
     kind = config.get("beta_schedule", "linear")
     if kind not in KINDS or config.get("trained_betas") is not None:
@@ -136,7 +136,7 @@ def schedule_of(config: Mapping[str, Any]) -> Schedule:
         int(config.get("num_train_timesteps", 1000)),
         float(config.get("beta_start", 1e-4)),
         float(config.get("beta_end", 0.02)),
-        at_one=bool(config.get("set_alpha_to_one", True)),
+        set_alpha_to_one=bool(config.get("set_alpha_to_one", True)),
     )
 
 
@@ -191,29 +191,29 @@ def _pocket() -> Path:
 
 def _index(folder: Path, source: str | Path) -> dict[str, Any]:
     """Return what the folder says it holds; raises ValueError for another family."""
-    index = folder / "model_index.json"
-    if not index.is_file():
+    path = folder / "model_index.json"
+    if not path.is_file():
         raise ValueError(f"{source}: no model_index.json, so no pipeline of diffusers")
-    known = json.loads(index.read_text())
-    if "text_encoder_2" in known or "transformer" in known:
+    index = json.loads(path.read_text())
+    if "text_encoder_2" in index or "transformer" in index:
         raise ValueError(
-            f"{source}: a {known.get('_class_name')}; Stable Diffusion 1 and 2 are understood, with one text encoder"
+            f"{source}: a {index.get('_class_name')}; Stable Diffusion 1 and 2 are understood, with one text encoder"
         )
-    return known
+    return index
 
 
-def _there(folder: Path, part: str, known: Mapping[str, Any], source: str | Path) -> None:
-    """Check that a part is in the folder, and its weights are whole safetensors."""
+def _check_part(folder: Path, part: str, index: Mapping[str, Any], source: str | Path) -> None:
+    """Check that a part is in the folder, and its weights are complete safetensors."""
     place = folder / part
-    if part not in known or not place.is_dir():
+    if part not in index or not place.is_dir():
         raise ValueError(f"{source}: the part {part!r} is missing; fetch the whole checkpoint again")
     if part not in WEIGHTS:
         return
     weights = place / WEIGHTS[part]
     if not weights.is_file():
         pickled = sorted(path.name for path in place.iterdir() if path.suffix in (".bin", ".ckpt", ".pt"))
-        told = f" ({', '.join(pickled)} may run code when read, and is not)" if pickled else ""
-        raise ValueError(f"{source}: {part} has no {weights.name}{told}; use a revision with safetensors")
+        pickles = f" ({', '.join(pickled)} may run code when read, and is not)" if pickled else ""
+        raise ValueError(f"{source}: {part} has no {weights.name}{pickles}; use a revision with safetensors")
     try:
         with safe_open(weights, "pt") as opened:
             opened.keys()

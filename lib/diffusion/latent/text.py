@@ -1,4 +1,4 @@
-"""Prompts: words become tokens, and tokens what the text encoder knows of them."""
+"""Prompts: words become tokens, and tokens the hidden states of the text encoder."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ LARGE_VOCABULARY = 10_000  # tokens, from which any word is made of pieces that 
 
 @torch.no_grad()
 def encode_prompt(parts: Parts, prompts: str | Sequence[str]) -> Tensor:
-    """Return what the text encoder knows of each token of each prompt: [n, length, width].
+    """Return the text encoder's hidden state of each token of each prompt: [n, length, width].
 
-    Prompts are filled up to the tokenizer's length, or cut, with a warning that says what was lost. A warning also
+    Prompts are padded to the tokenizer's length, or truncated, with a warning that says what was lost. A warning also
     names the words that a small vocabulary does not have.
     """
     prompts = [prompts] if isinstance(prompts, str) else list(prompts)
@@ -26,7 +26,7 @@ def encode_prompt(parts: Parts, prompts: str | Sequence[str]) -> Tensor:
         raise ValueError("at least one prompt is needed")
     length = parts.tokenizer.model_max_length
     for prompt in prompts:
-        pieces = parts.tokenizer.tokenize(prompt, verbose=False)  # longer ones are told below
+        pieces = parts.tokenizer.tokenize(prompt, verbose=False)  # a warning for longer ones follows
         if len(pieces) > length - 2:
             lost = "".join(pieces[length - 2 :]).replace("</w>", " ").strip()
             warnings.warn(f"a prompt has {length - 2} tokens at most, this was cut off: {lost!r}", stacklevel=2)
@@ -39,12 +39,12 @@ def encode_prompt(parts: Parts, prompts: str | Sequence[str]) -> Tensor:
 
 
 def unknown_words(parts: Parts, prompt: str) -> list[str]:
-    """Return the words of a prompt that the tokenizer spells out, if its vocabulary is so small that none saw them.
+    """Return the words of a prompt that a small vocabulary lacks, and that the tokenizer spells letter by letter.
 
-    A large vocabulary, such as CLIP's, makes all words of pieces that it knows; for it none are unknown.
+    A large vocabulary, such as CLIP's, makes all words of pieces that it knows; for it no words are unknown.
     """
     if len(parts.tokenizer) >= LARGE_VOCABULARY:
         return []
-    known = parts.tokenizer.get_vocab()
+    vocabulary = parts.tokenizer.get_vocab()
     words = re.findall(r"[^\W\d_]+|\S", prompt)
-    return list(dict.fromkeys(word for word in words if f"{word.lower()}</w>" not in known))
+    return list(dict.fromkeys(word for word in words if f"{word.lower()}</w>" not in vocabulary))

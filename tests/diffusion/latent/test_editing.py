@@ -4,24 +4,24 @@ import pytest
 import torch
 
 from lib.diffusion.latent import (
-    conditioned,
     decode,
     diffedit,
     edit_mask,
     encode_image,
     encode_prompt,
-    found,
     inpaint,
     invert,
-    masked_walk,
-    times,
+    mask_from_difference,
+    masked_ddim,
+    text_denoiser,
+    timesteps,
 )
-from lib.diffusion.samplers import normal, sample_ddim, seeded
+from lib.diffusion.samplers import make_generators, randn_like, sample_ddim
 
 SOURCE, TARGET = "a red circle on a white background", "a blue circle on a white background"
 
 
-def picture(n=1, seed=0):
+def image(n=1, seed=0):
     return torch.rand(n, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
 
 
@@ -32,38 +32,38 @@ def left_half(*shape):
 
 
 def test_the_walk_with_everything_inside_is_ddim(parts):
-    known, nothing = encode_prompt(parts, TARGET), encode_prompt(parts, "")
-    denoise, left = conditioned(parts, known, nothing, 4.0), times(parts, 7)
-    x = normal(torch.empty(1, 4, 16, 16), seeded(0, 1))
+    cond, uncond = encode_prompt(parts, TARGET), encode_prompt(parts, "")
+    denoise, ts = text_denoiser(parts, cond, uncond, 4.0), timesteps(parts, 7)
+    x = randn_like(torch.empty(1, 4, 16, 16), make_generators(0, 1))
     with torch.no_grad():
-        wanted = sample_ddim(denoise, x, parts.schedule, left)
-    walked = masked_walk(parts, denoise, x, left, torch.ones(1, 1, 16, 16), lambda i: torch.zeros(()))
+        wanted = sample_ddim(denoise, x, parts.schedule, ts)
+    walked = masked_ddim(parts, denoise, x, ts, torch.ones(1, 1, 16, 16), lambda step: torch.zeros(()))
     assert torch.allclose(walked, wanted, atol=1e-5)
 
 
 def test_what_is_outside_of_an_inpainting_mask_keeps_its_latents(parts):
-    kept, inside, walked = encode_image(parts, picture()), left_half(32, 32), []
-    drawn = inpaint(parts, picture(), inside, TARGET, steps=5, watch=lambda i, t, x, x0: walked.append(x))
+    kept, inside, walked = encode_image(parts, image()), left_half(32, 32), []
+    drawn = inpaint(parts, image(), inside, TARGET, steps=5, callback=lambda step, t, x, x0: walked.append(x))
     assert drawn.shape == (1, 3, 32, 32)
     assert torch.allclose(walked[-1][..., 8:], kept[..., 8:], atol=1e-6)
     assert (walked[-1][..., :8] - kept[..., :8]).abs().max() > 0.1
-    nothing_inside = inpaint(parts, picture(), torch.zeros(32, 32), TARGET, steps=5)
+    nothing_inside = inpaint(parts, image(), torch.zeros(32, 32), TARGET, steps=5)
     assert torch.allclose(nothing_inside, decode(parts, kept), atol=1e-5)
 
 
 def test_inpainting_is_the_same_alone_and_in_a_batch(parts):
-    many = inpaint(parts, picture(3), left_half(32, 32), [TARGET, SOURCE, "a star"], steps=3, seed=2)
-    alone = inpaint(parts, picture(3)[2:], left_half(32, 32), "a star", steps=3, seed=2, first=2)
+    many = inpaint(parts, image(3), left_half(32, 32), [TARGET, SOURCE, "a star"], steps=3, seed=2)
+    alone = inpaint(parts, image(3)[2:], left_half(32, 32), "a star", steps=3, seed=2, first=2)
     assert (many[2] - alone[0]).abs().max() < 1 / 255
 
 
 def test_inversion_and_sampling_return_the_nearer_the_more_steps(parts):
-    z, known = encode_image(parts, picture()), encode_prompt(parts, SOURCE)
+    z, cond = encode_image(parts, image()), encode_prompt(parts, SOURCE)
     off = []
     for steps in (10, 40, 160):
-        hidden = invert(parts, picture(), SOURCE, steps=steps)
+        hidden = invert(parts, image(), SOURCE, steps=steps)
         with torch.no_grad():
-            back = sample_ddim(conditioned(parts, known), hidden, parts.schedule, times(parts, steps))
+            back = sample_ddim(text_denoiser(parts, cond), hidden, parts.schedule, timesteps(parts, steps))
         off.append((back - z).square().mean().sqrt().item())
     assert off[0] > off[1] > off[2]
     assert off[2] < off[0] / 2, off
@@ -73,33 +73,33 @@ def test_diffedit_keeps_what_is_outside_of_its_mask(parts):
     walked = []
     how = {"quantile": 1.0, "threshold": 0.6}
     edit = diffedit(
-        parts, picture(), SOURCE, TARGET, steps=10, draws=2, **how, watch=lambda i, t, x, x0: walked.append(x)
+        parts, image(), SOURCE, TARGET, steps=10, draws=2, **how, callback=lambda step, t, x, x0: walked.append(x)
     )
-    kept = encode_image(parts, picture())
-    assert edit.pictures.shape == (1, 3, 32, 32)
-    assert torch.equal(edit.mask, found(edit.difference, **how))
+    kept = encode_image(parts, image())
+    assert edit.images.shape == (1, 3, 32, 32)
+    assert torch.equal(edit.mask, mask_from_difference(edit.difference, **how))
     assert 0 < edit.mask.mean() < 1
     outside = (edit.mask == 0)[:, None].expand_as(kept)
     assert torch.allclose(walked[-1][outside], kept[outside], atol=1e-6)
     assert len(walked) == 8
-    assert torch.equal(edit.mask, edit_mask(parts, picture(), SOURCE, TARGET, draws=2, **how))
+    assert torch.equal(edit.mask, edit_mask(parts, image(), SOURCE, TARGET, draws=2, **how))
 
 
 def test_diffedit_takes_a_mask_and_an_empty_one_gives_the_picture_back(parts):
     given = left_half(32, 32)
-    edit = diffedit(parts, picture(), SOURCE, TARGET, mask=given, steps=6, draws=1)
+    edit = diffedit(parts, image(), SOURCE, TARGET, mask=given, steps=6, draws=1)
     assert torch.equal(edit.mask[0], left_half(16, 16))
-    nothing = diffedit(parts, picture(), SOURCE, TARGET, mask=torch.zeros(16, 16), steps=6, draws=1)
-    assert torch.allclose(nothing.pictures, decode(parts, encode_image(parts, picture())), atol=1e-5)
+    nothing = diffedit(parts, image(), SOURCE, TARGET, mask=torch.zeros(16, 16), steps=6, draws=1)
+    assert torch.allclose(nothing.images, decode(parts, encode_image(parts, image())), atol=1e-5)
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda p: inpaint(p, picture(), torch.ones(31, 32), "a"), r"a mask must be \[32, 32\] pixels, or \[16, 16\]"),
-        (lambda p: inpaint(p, picture(), torch.full((32, 32), 0.5), "a"), "a mask is 0 or 1, got values from 0.5"),
-        (lambda p: inpaint(p, picture(), torch.ones(32, 32), "a", strength=2), "strength must be above 0"),
-        (lambda p: diffedit(p, picture(), "a", "b", strength=0.0), "strength must be above 0 and at most 1, got 0.0"),
+        (lambda p: inpaint(p, image(), torch.ones(31, 32), "a"), r"a mask must be \[32, 32\] pixels, or \[16, 16\]"),
+        (lambda p: inpaint(p, image(), torch.full((32, 32), 0.5), "a"), "a mask is 0 or 1, got values from 0.5"),
+        (lambda p: inpaint(p, image(), torch.ones(32, 32), "a", strength=2), "strength must be above 0"),
+        (lambda p: diffedit(p, image(), "a", "b", strength=0.0), "strength must be above 0 and at most 1, got 0.0"),
     ],
 )
 def test_settings_out_of_range_are_named(parts, call, message):

@@ -5,28 +5,28 @@ import torch
 from diffusers import StableDiffusionImg2ImgPipeline
 
 from lib.diffusion.latent import (
-    conditioned,
     encode_image,
     encode_prompt,
     generation,
     image_to_image,
-    noise,
-    part_of,
+    prepare_latents,
+    text_denoiser,
     text_to_image,
-    times,
+    timesteps,
+    truncate_timesteps,
 )
-from lib.diffusion.samplers import seeded
+from lib.diffusion.samplers import make_generators
 
 PROMPT, NEGATIVE = "a red circle on a white background", "a blue star"
 
 
-def picture(seed=0, n=1):
+def image(seed=0, n=1):
     return torch.rand(n, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize(("guidance", "negative"), [(7.5, NEGATIVE), (3.0, ""), (1.0, "")])
 def test_text_to_image_draws_what_the_pipeline_draws(parts, stable, guidance, negative):
-    start = noise(parts, seeded(3, 2))
+    start = prepare_latents(parts, make_generators(3, 2))
     ours = text_to_image(parts, [PROMPT] * 2, negative=negative, guidance=guidance, steps=6, latents=start)
     theirs = stable(
         [PROMPT] * 2,
@@ -43,15 +43,15 @@ def test_text_to_image_draws_what_the_pipeline_draws(parts, stable, guidance, ne
 def test_image_to_image_draws_what_the_pipeline_draws(parts, stable, monkeypatch):
     theirs = StableDiffusionImg2ImgPipeline(**stable.components, requires_safety_checker=False)
     theirs.set_progress_bar_config(disable=True)
-    z, drawn = encode_image(parts, picture()), noise(parts, seeded(0, 1))
+    z, drawn = encode_image(parts, image()), prepare_latents(parts, make_generators(0, 1))
     monkeypatch.setattr(
         "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_img2img.randn_tensor", lambda *_, **__: drawn
     )
     monkeypatch.setattr(theirs.vae, "encode", lambda _: type("", (), {"latents": z / parts.vae.config.scaling_factor}))
-    wanted = theirs(PROMPT, picture(), strength=0.5, num_inference_steps=8, guidance_scale=4.0, output_type="pt").images
-    monkeypatch.setattr(generation, "normal", lambda *_: drawn)
+    wanted = theirs(PROMPT, image(), strength=0.5, num_inference_steps=8, guidance_scale=4.0, output_type="pt").images
+    monkeypatch.setattr(generation, "randn_like", lambda *_: drawn)
     assert torch.allclose(
-        image_to_image(parts, picture(), PROMPT, strength=0.5, steps=8, guidance=4.0), wanted, atol=1e-4
+        image_to_image(parts, image(), PROMPT, strength=0.5, steps=8, guidance=4.0), wanted, atol=1e-4
     )
 
 
@@ -61,22 +61,22 @@ def test_a_picture_is_the_same_alone_and_in_a_batch(parts):
     for i, prompt in enumerate(prompts):
         alone = text_to_image(parts, prompt, steps=3, seed=5, first=i)
         assert (alone[0] - together[i]).abs().max() < 1 / 255
-    over = image_to_image(parts, picture(n=3), prompts, steps=4, strength=0.5)
-    alone = image_to_image(parts, picture(n=3)[1:2], prompts[1], steps=4, strength=0.5, first=1)
+    over = image_to_image(parts, image(n=3), prompts, steps=4, strength=0.5)
+    alone = image_to_image(parts, image(n=3)[1:2], prompts[1], steps=4, strength=0.5, first=1)
     assert (alone[0] - over[1]).abs().max() < 1 / 255
 
 
 @pytest.mark.parametrize("sampler", ["ddpm", "euler", "heun", "dpm-solver"])
 def test_any_sampler_draws(parts, sampler):
     seen = []
-    found = text_to_image(parts, PROMPT, sampler=sampler, steps=3, watch=lambda i, *_: seen.append(i))
+    found = text_to_image(parts, PROMPT, sampler=sampler, steps=3, callback=lambda i, *_: seen.append(i))
     assert found.isfinite().all()
     assert seen == [0, 1, 2]
 
 
 def test_guidance_needs_something_to_go_away_from(parts):
-    with pytest.raises(ValueError, match="guidance 3 needs a prompt to go away from"):
-        conditioned(parts, encode_prompt(parts, "a"), None, 3.0)
+    with pytest.raises(ValueError, match="guidance 3 needs an encoded prompt to go away from"):
+        text_denoiser(parts, encode_prompt(parts, "a"), None, 3.0)
 
 
 @pytest.mark.parametrize("guidance", [-1.0, float("nan"), float("inf")])
@@ -86,13 +86,13 @@ def test_guidance_out_of_range_is_named(parts, guidance):
 
 
 def test_strength_keeps_a_part_of_the_steps(parts):
-    all_times = times(parts, 10)
-    assert len(part_of(all_times, 0.5)) == 5
-    assert torch.equal(part_of(all_times, 1.0), all_times)
-    assert len(part_of(all_times, 0.01)) == 1
+    all_times = timesteps(parts, 10)
+    assert len(truncate_timesteps(all_times, 0.5)) == 5
+    assert torch.equal(truncate_timesteps(all_times, 1.0), all_times)
+    assert len(truncate_timesteps(all_times, 0.01)) == 1
     for wrong in (0.0, 1.5):
         with pytest.raises(ValueError, match="strength must be above 0 and at most 1"):
-            part_of(all_times, wrong)
+            truncate_timesteps(all_times, wrong)
 
 
 def test_odd_sizes_are_refused_and_others_drawn(parts):
@@ -103,7 +103,7 @@ def test_odd_sizes_are_refused_and_others_drawn(parts):
 
 def test_noise_on_the_way_is_not_that_of_the_next_seed(parts):
     one, other = (text_to_image(parts, PROMPT, sampler="ddpm", steps=2, seed=seed) for seed in (0, 1))
-    start = noise(parts, seeded(0, 1))
+    start = prepare_latents(parts, make_generators(0, 1))
     given = text_to_image(parts, PROMPT, sampler="ddpm", steps=2, seed=1, latents=start)
     assert (one - other).abs().max() > 0.01
     assert (one - given).abs().max() > 0.01

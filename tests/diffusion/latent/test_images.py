@@ -1,4 +1,4 @@
-"""What may be a picture, and what becomes of it."""
+"""What may be an image, and what becomes of it."""
 
 import numpy as np
 import pytest
@@ -8,12 +8,12 @@ from PIL import Image
 from lib.diffusion.latent import decode, encode_image
 
 
-def picture(seed=0, n=1):
+def image(seed=0, n=1):
     return torch.rand(n, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
 
 
 def test_pictures_of_all_kinds_are_the_same_picture(parts):
-    array = (picture()[0].movedim(0, -1) * 255).round().to(torch.uint8).numpy()
+    array = (image()[0].movedim(0, -1) * 255).round().to(torch.uint8).numpy()
     tensor = torch.from_numpy(array).movedim(-1, 0).float() / 255
     wanted = encode_image(parts, tensor)
     for kind in (array, array[None], tensor[None], Image.fromarray(array), Image.fromarray(array).convert("RGBA")):

@@ -4,52 +4,52 @@ import pytest
 import torch
 
 from lib.diffusion.latent import (
-    closed,
+    close_mask,
     difference,
     edit_mask,
     encode_image,
     encode_prompt,
-    normalised,
-    on_grid,
-    thresholded,
+    normalise_difference,
+    prepare_mask,
+    threshold_mask,
 )
-from lib.diffusion.samplers import normal, seeded
+from lib.diffusion.samplers import make_generators, randn_like
 
 SOURCE, TARGET = "a red circle on a white background", "a blue circle on a white background"
 
 
-def picture(n=1, seed=0):
+def image(n=1, seed=0):
     return torch.rand(n, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
 
 
 def test_the_difference_is_that_of_a_loop(parts):
-    pictures = picture(2)
-    found = difference(parts, pictures, SOURCE, TARGET, strength=0.4, draws=3, seed=7)
-    z = encode_image(parts, pictures)
+    images = image(2)
+    found = difference(parts, images, SOURCE, TARGET, strength=0.4, draws=3, seed=7)
+    z = encode_image(parts, images)
     t = torch.tensor([399])
-    generators = seeded(7, 2)
+    generators = make_generators(7, 2)
     total = torch.zeros(2, 16, 16, dtype=torch.float64)
     with torch.no_grad():
         for _ in range(3):
-            noise = normal(z, generators)
+            noise = randn_like(z, generators)
             for i in range(2):
-                x = parts.schedule.noised(z[i : i + 1], noise[i : i + 1], t)
+                x = parts.schedule.add_noise(z[i : i + 1], noise[i : i + 1], t)
                 said = [parts.unet(x, t, encode_prompt(parts, text)).sample.double() for text in (SOURCE, TARGET)]
                 total[i] += (said[0] - said[1]).abs().mean(dim=1)[0]
     assert found.shape == (2, 16, 16)
     assert torch.allclose(found.double(), total / 3, atol=1e-5)
     assert torch.allclose(
-        difference(parts, pictures[1:], SOURCE, TARGET, strength=0.4, draws=3, seed=7, first=1)[0], found[1], atol=1e-5
+        difference(parts, images[1:], SOURCE, TARGET, strength=0.4, draws=3, seed=7, first=1)[0], found[1], atol=1e-5
     )
-    assert difference(parts, pictures, SOURCE, SOURCE, draws=1).max() == 0
+    assert difference(parts, images, SOURCE, SOURCE, draws=1).max() == 0
 
 
 def test_differences_become_a_mask():
     values = torch.tensor([[[1.0, 1.0], [2.0, 16.0]]])  # two thirds of the way, by rank, is 2
-    assert torch.allclose(normalised(values, 2 / 3), torch.tensor([[[0.5, 0.5], [1.0, 1.0]]]))
-    assert torch.allclose(normalised(values, 1.0), values / 16)
-    assert torch.equal(thresholded(normalised(values, 1.0), 0.1), torch.tensor([[[0.0, 0.0], [1.0, 1.0]]]))
-    assert not normalised(torch.zeros(1, 2, 2)).any()
+    assert torch.allclose(normalise_difference(values, 2 / 3), torch.tensor([[[0.5, 0.5], [1.0, 1.0]]]))
+    assert torch.allclose(normalise_difference(values, 1.0), values / 16)
+    assert torch.equal(threshold_mask(normalise_difference(values, 1.0), 0.1), torch.tensor([[[0.0, 0.0], [1.0, 1.0]]]))
+    assert not normalise_difference(torch.zeros(1, 2, 2)).any()
 
 
 def test_closing_fills_holes_and_nothing_else():
@@ -59,16 +59,16 @@ def test_closing_fills_holes_and_nothing_else():
     whole = mask.clone()
     mask[0, 3, 3] = 0
     mask[1, 4, 0] = 0
-    assert torch.equal(closed(mask), whole)
-    assert torch.equal(closed(closed(mask)), closed(mask))
+    assert torch.equal(close_mask(mask), whole)
+    assert torch.equal(close_mask(close_mask(mask)), close_mask(mask))
     for values in (torch.zeros(1, 5, 5), torch.ones(1, 5, 5)):
-        assert torch.equal(closed(values), values)
+        assert torch.equal(close_mask(values), values)
 
 
 def test_a_place_may_change_if_any_of_its_pixels_may(parts):
     mask = torch.zeros(32, 32)
     mask[5, 9] = 1
-    on = on_grid(parts, mask, torch.zeros(2, 4, 16, 16))
+    on = prepare_mask(parts, mask, torch.zeros(2, 4, 16, 16))
     assert on.shape == (2, 1, 16, 16)
     assert on.sum() == 2
     assert on[1, 0, 2, 4] == 1
@@ -77,9 +77,9 @@ def test_a_place_may_change_if_any_of_its_pixels_may(parts):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda p: edit_mask(p, picture(), "a", "b", threshold=1.0), "threshold must be between 0 and 1, got 1.0"),
-        (lambda p: edit_mask(p, picture(), "a", "b", quantile=0), "quantile must be above 0 and at most 1, got 0"),
-        (lambda p: difference(p, picture(), "a", "b", draws=0), "draws must be at least 1, got 0"),
+        (lambda p: edit_mask(p, image(), "a", "b", threshold=1.0), "threshold must be between 0 and 1, got 1.0"),
+        (lambda p: edit_mask(p, image(), "a", "b", quantile=0), "quantile must be above 0 and at most 1, got 0"),
+        (lambda p: difference(p, image(), "a", "b", draws=0), "draws must be at least 1, got 0"),
     ],
 )
 def test_settings_out_of_range_are_named(parts, call, message):

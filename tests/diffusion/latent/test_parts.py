@@ -12,7 +12,7 @@ from diffusers import DDIMScheduler, PNDMScheduler
 from huggingface_hub.errors import LocalEntryNotFoundError, RevisionNotFoundError
 
 from lib.diffusion.latent import parts as module
-from lib.diffusion.latent.parts import Parts, schedule_of
+from lib.diffusion.latent.parts import Parts, schedule_from_config
 from tests.diffusion.latent.hub import serve
 
 
@@ -37,7 +37,7 @@ def test_another_scheduler_of_the_same_model_gives_the_same_schedule(copy, parts
     PNDMScheduler(**config, skip_prk_steps=True, steps_offset=1).save_pretrained(copy / "scheduler")
     again = Parts.load(copy)
     assert torch.equal(again.schedule.alpha_bar, parts.schedule.alpha_bar)
-    assert again.schedule.end == parts.schedule.end
+    assert again.schedule.final_alpha_bar == parts.schedule.final_alpha_bar
     assert again.offset == 1
 
 
@@ -49,7 +49,7 @@ def test_what_is_predicted_is_read_from_the_scheduler(copy, kind, ours):
 
 def test_unknown_betas_and_predictions_are_named(copy):
     with pytest.raises(ValueError, match="betas are 'sigmoid', known are linear, scaled_linear"):
-        schedule_of({"beta_schedule": "sigmoid"})
+        schedule_from_config({"beta_schedule": "sigmoid"})
     path = copy / "scheduler" / "scheduler_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "prediction_type": "flow"}))
     with pytest.raises(ValueError, match="predicts 'flow', known are epsilon"):
@@ -76,8 +76,8 @@ def test_broken_and_pickled_weights_are_named_and_not_read(copy):
 
 def test_another_family_is_named(copy):
     index = copy / "model_index.json"
-    known = json.loads(index.read_text())
-    index.write_text(json.dumps({**known, "_class_name": "StableDiffusionXLPipeline", "text_encoder_2": ["x", "y"]}))
+    config = json.loads(index.read_text())
+    index.write_text(json.dumps({**config, "_class_name": "StableDiffusionXLPipeline", "text_encoder_2": ["x", "y"]}))
     with pytest.raises(ValueError, match="a StableDiffusionXLPipeline; Stable Diffusion 1 and 2 are understood"):
         Parts.load(copy)
     index.unlink()
