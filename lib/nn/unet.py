@@ -33,7 +33,7 @@ class TimedResBlock(nn.Module):
         super().__init__()
         self.norm1 = nn.GroupNorm(math.gcd(groups, c_in), c_in)
         self.conv1 = nn.Conv2d(c_in, c_out, 3, padding=1)
-        self.told = nn.Linear(width, 2 * c_out)  # of emb; the weights that ship are under this name
+        self.emb_proj = nn.Linear(width, 2 * c_out)
         self.norm2 = nn.GroupNorm(math.gcd(groups, c_out), c_out)
         self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1)
         self.shortcut = nn.Identity() if c_in == c_out else nn.Conv2d(c_in, c_out, 1)
@@ -42,7 +42,7 @@ class TimedResBlock(nn.Module):
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         """Return x with what the block adds to it."""
-        scale, shift = self.told(emb)[:, :, None, None].chunk(2, dim=1)
+        scale, shift = self.emb_proj(emb)[:, :, None, None].chunk(2, dim=1)
         y = self.conv1(F.silu(self.norm1(x)))
         y = self.conv2(F.silu(self.norm2(y) * (1 + scale) + shift))
         return self.shortcut(x) + y

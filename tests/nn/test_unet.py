@@ -95,7 +95,7 @@ def test_a_block_starts_as_its_shortcut_and_its_embedding_scales_and_shifts():
     block, x, emb = TimedResBlock(8, 8, 6), torch.randn(2, 8, 4, 4), torch.randn(2, 6)
     assert torch.equal(block(x, emb), x)
     torch.nn.init.normal_(block.conv2.weight)
-    scale, shift = block.told(emb)[:, :, None, None].chunk(2, 1)
+    scale, shift = block.emb_proj(emb)[:, :, None, None].chunk(2, 1)
     inner = block.norm2(block.conv1(F.silu(block.norm1(x)))) * (1 + scale) + shift
     torch.testing.assert_close(block(x, emb), x + block.conv2(F.silu(inner)))
 
