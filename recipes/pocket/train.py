@@ -30,7 +30,7 @@ from lib.learner import (
     LearnerState,
     MixedPrecision,
     Scheduled,
-    StopAtNaN,
+    TerminateOnNaN,
     one_cycle,
 )
 from recipes.pocket import models
@@ -165,7 +165,14 @@ def fit(
     """Train with the learner, from the checkpoint if there is one; return steps, and the loss on fresh scenes."""
     clock, cycle = Clock(60 * recipe.minutes), one_cycle(0.1)
     gpu = next(model.parameters()).is_cuda
-    callbacks = [*more, ClipGradients(1.0), Scheduled(lr=lambda _: cycle(clock.share)), StopAtNaN(), clock, Told(say)]
+    callbacks = [
+        *more,
+        ClipGradients(1.0),
+        Scheduled(lr=lambda _: cycle(clock.share)),
+        TerminateOnNaN(),
+        clock,
+        Told(say),
+    ]
     callbacks += [EMA(recipe.ema)] if recipe.ema else []
     callbacks += [MixedPrecision()] if gpu else []
     optimiser = partial(torch.optim.AdamW, lr=recipe.rate, weight_decay=0.01, fused=True)

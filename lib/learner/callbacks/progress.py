@@ -129,9 +129,9 @@ class _Terminal:
             print(f"\r\033[K{line}", end="", file=self.stream, flush=True)
 
     def row(self, rows: list[dict]) -> None:
-        told = " · ".join(f"{name.replace('_', ' ')} {_figure(name, value)}" for name, value in rows[-1].items())
+        line = " · ".join(f"{name.replace('_', ' ')} {_figure(name, value)}" for name, value in rows[-1].items())
         self.close()
-        print(told, file=self.stream, flush=True)
+        print(line, file=self.stream, flush=True)
 
     def close(self, rows: list[dict] = ()) -> None:
         if self.live:
