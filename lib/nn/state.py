@@ -83,5 +83,5 @@ def set_random_states(states: dict[str, Any], *loaders: Iterable) -> None:
 
 def _generators(loader: Iterable) -> list[torch.Generator]:
     """Return what a loader, and the sampler of a torch `DataLoader`, shuffle with."""
-    found = (getattr(part, "generator", None) for part in (loader, getattr(loader, "sampler", None)))
-    return [generator for generator in found if isinstance(generator, torch.Generator)]
+    generators = (getattr(part, "generator", None) for part in (loader, getattr(loader, "sampler", None)))
+    return [generator for generator in generators if isinstance(generator, torch.Generator)]

@@ -11,7 +11,7 @@ import numbers
 
 
 class Value:
-    """A real number, the operation and the parents that made it, and its slope with respect to each parent.
+    """A real number, the operation and parents that made it, and its slope, the local derivative, in each parent.
 
     `backward` adds to the `grad` of every number that it came from. Operators take Values and Python numbers, on either
     side. Raises TypeError for what is no real number, and ZeroDivisionError, OverflowError or ValueError, with the
@@ -70,7 +70,7 @@ class Value:
             return Value(power, op="**", parents=(self, exponent), slopes=slopes)
         exponent = _value(exponent)
         return Value(
-            _power(self, exponent), op=f"**{exponent.data:g}", parents=(self,), slopes=(_rate(self, exponent),)
+            _power(self, exponent), op=f"**{exponent.data:g}", parents=(self,), slopes=(_power_slope(self, exponent),)
         )
 
     def __neg__(self) -> Value:
@@ -160,7 +160,7 @@ def _power(base: Value, exponent: Value) -> float:
     return power
 
 
-def _rate(base: Value, exponent: Value) -> float:
+def _power_slope(base: Value, exponent: Value) -> float:
     """Return the slope of base ** exponent in the base; vertical at zero for exponents between 0 and 1."""
     if exponent.data == 0:
         return 0.0

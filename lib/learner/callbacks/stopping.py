@@ -29,7 +29,7 @@ class EarlyStopping(Callback):
     def after_epoch(self, learn: LearnerState) -> None:
         if self.metric not in learn.log:
             raise ValueError(
-                f"early stopping monitors {self.metric!r}, the log has {', '.join(learn.log) or 'nothing'}"
+                f"early stopping monitors {self.metric!r}, the log has {', '.join(learn.log) or 'no entry'}"
             )
         value = self.sign * learn.log[self.metric]
         better = value < self.best - self.min_delta

@@ -29,7 +29,7 @@ def test_training_batches_are_watched_and_no_others(backward):
 
 def test_a_second_fit_begins_anew_and_evaluation_is_not_watched():
     model = net()
-    stats = ActivationStats(model.named_children(), bins=8, reach=4.0)
+    stats = ActivationStats(model.named_children(), bins=8, max_value=4.0)
     learn = learner([stats], model=model).fit(2)
     learn.fit(1)
     learn.evaluate()
