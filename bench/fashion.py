@@ -32,7 +32,7 @@ EPOCHS = 5
 class Recipe:
     """How a net is trained: `optimiser` is "sgd" (Nesterov momentum 0.9) or "adamw" (betas 0.9, 0.99).
 
-    Matrices and filters decay, biases and norms do not; the learning rate follows one cycle with this share of `warmup`.
+    Matrices and filters decay, biases and norms do not; `lr` follows one cycle with this share of `warmup`.
     """
 
     net: str

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib.scratch.layers import MSE, Linear, Sequential, ReLU, SoftmaxCrossEntropy, log_softmax
+from lib.scratch.layers import MSE, Linear, ReLU, Sequential, SoftmaxCrossEntropy, log_softmax
 
 SIZES = st.integers(1, 9)
 SEEDS = st.integers(0, 2**31)
