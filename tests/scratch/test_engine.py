@@ -93,13 +93,13 @@ def test_a_graph_deeper_than_pythons_stack_is_walked():
     end.backward()
     assert start.grad == 1.0
     assert end.data == pytest.approx(3.0)
-    assert len(end.history()) == 40_001
+    assert len(end.topological_order()) == 40_001
 
 
 def test_history_has_parents_before_children_and_everything_once():
     a, b = Value(2.0), Value(3.0)
     result = (a * b + a) / b
-    order = result.history()
+    order = result.topological_order()
     assert len({id(value) for value in order}) == len(order) == 5
     assert order[-1] is result
     places = {id(value): place for place, value in enumerate(order)}
