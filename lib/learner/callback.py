@@ -1,4 +1,4 @@
-"""What a callback is: what it sees of a learner, in which order callbacks run, and how one ends a phase early."""
+"""What a callback is: what it may use of a learner, in which order callbacks run, and how one ends a phase early."""
 
 from __future__ import annotations
 

@@ -76,8 +76,8 @@ def set_random_states(states: dict[str, Any], *loaders: Iterable) -> None:
     torch.set_rng_state(states["torch"])
     if states["cuda"]:
         torch.cuda.set_rng_state_all(states["cuda"])
-    for loader, kept in zip(loaders, states["loaders"], strict=True):
-        for generator, state in zip(_generators(loader), kept, strict=True):
+    for loader, saved in zip(loaders, states["loaders"], strict=True):
+        for generator, state in zip(_generators(loader), saved, strict=True):
             generator.set_state(state)
 
 

@@ -24,7 +24,7 @@ def draw_graph(value: Value) -> Figure:
     """Draw every number that `value` came from, with its data and its gradient, and the operations between them.
 
     A number stands in the column before the operation that first uses it. Numbers that nothing made are blue.
-    Raises TypeError for anything but a Value, and ValueError for more than 60 numbers, which nobody could read.
+    Raises TypeError for anything but a Value, and ValueError for more than 60 numbers, too many to read.
     """
     if not isinstance(value, Value):
         raise TypeError(f"draw_graph draws the graph of a Value, got {type(value).__name__}")

@@ -27,7 +27,7 @@ class Checkpoint(Callback):
     never replaced. Of several processes the first one writes.
     """
 
-    order = 110  # the last to see an epoch, and the last to begin
+    order = 110  # called last, at the end of an epoch and at the start
     whole_fit = True
 
     def __init__(self, path: str | Path, *, resume: bool = True) -> None:

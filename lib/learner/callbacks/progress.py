@@ -18,7 +18,7 @@ class Progress(Callback):
 
     With `plot`, and a `Recorder` given, a notebook shows its plot below the table. An interrupted or failed fit leaves
     the rows that it had. In a terminal the line is drawn on standard error and wiped. Of several processes the first
-    one speaks.
+    one prints.
     """
 
     order = 90
