@@ -144,9 +144,9 @@ def test_values_that_are_not_finite_do_not_stop_it():
     assert statistics.means[0] == float("inf")
 
 
-@pytest.mark.parametrize("options", [{"bins": 0}, {"reach": 0.0}, {"reach": float("nan")}])
+@pytest.mark.parametrize("options", [{"bins": 0}, {"max_value": 0.0}, {"max_value": float("nan")}])
 def test_a_histogram_without_bins_is_refused(options):
-    with pytest.raises(ValueError, match="bins must be at least 1 and reach positive, got"):
+    with pytest.raises(ValueError, match="bins must be at least 1 and max_value positive, got"):
         Statistics("layer", **options)
 
 
