@@ -15,7 +15,7 @@ help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null || grep '##' Makefile
 
 site: setup  ## execute every post at BUDGET=auto into _build/, render _site/
-	@$(PY) -m lib.publish build --budget $(BUDGET) --jobs $(JOBS)
+	@$(PY) -m publish build --budget $(BUDGET) --jobs $(JOBS)
 
 test: setup-dev lint  ## library, posts at smoke, runner, preview, workflows, with coverage
 	@$(PY) -m coverage erase
@@ -25,28 +25,28 @@ test: setup-dev lint  ## library, posts at smoke, runner, preview, workflows, wi
 
 serve:  ## open the rendered site at http://localhost:4200 (PORT=...)
 	@test -x $(PY) || { echo "nothing is installed yet: run make site first" >&2; exit 1; }
-	@$(PY) -m lib.publish serve --port $(PORT)
+	@$(PY) -m publish serve --port $(PORT)
 
 run: setup  ## execute posts and replace their committed outputs: ONLY=03 BUDGET=gpu
-	@$(PY) -m lib.publish run --in-place --budget $(BUDGET) --jobs $(JOBS) $(if $(ONLY),--only $(ONLY))
+	@$(PY) -m publish run --in-place --budget $(BUDGET) --jobs $(JOBS) $(if $(ONLY),--only $(ONLY))
 
 stale: setup  ## list the posts: fresh, stale and why, unverified, never run
-	@$(PY) -m lib.publish list
+	@$(PY) -m publish list
 
 lint: setup-dev  ## ruff check and ruff format, notebooks included
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 
 bench: setup-dev  ## measure against peers: NAME=matmul, SAVE=1 keeps the results
-	@$(PY) -m lib.publish.install --extras site,dev,bench
+	@$(PY) -m publish.install --extras site,dev,bench
 	@$(PY) -m bench $(NAME) $(if $(SAVE),--save)
 
 new: setup  ## start a post: POST=23-name
 	@test -n "$(POST)" || { echo "name the post: make new POST=23-name" >&2; exit 2; }
-	@$(PY) -m lib.publish new $(POST)
+	@$(PY) -m publish new $(POST)
 
 clean: python  ## remove what was built, and nothing else (.venv stays)
-	@"$(PYTHON)" -m lib.publish clean
+	@"$(PYTHON)" -m publish clean
 
 python:
 	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null || { \
@@ -54,7 +54,7 @@ python:
 	"or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; }
 
 setup: python
-	@"$(PYTHON)" -m lib.publish.install --extras site
+	@"$(PYTHON)" -m publish.install --extras site
 
 setup-dev: python
-	@"$(PYTHON)" -m lib.publish.install --extras site,dev
+	@"$(PYTHON)" -m publish.install --extras site,dev

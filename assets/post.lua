@@ -6,7 +6,7 @@ local function project()
   return quarto and quarto.project and quarto.project.directory or os.getenv("PREVIEW_ROOT") or "."
 end
 
--- A file below results/, which lib.publish.results writes before a render; nil when there is none with its mark.
+-- A file below results/, which publish.results writes before a render; nil when there is none with its mark.
 local function made(name)
   local file = io.open(project() .. "/results/" .. name)
   if not file then return nil end
@@ -21,7 +21,7 @@ local function post_folder()
   return path:gsub("\\", "/"):match("posts/([^/]+)/index%.ipynb$")
 end
 
--- What the page was computed on, which lib.publish.badge reads from the notebook; nil when it does not say.
+-- What the page was computed on, which publish.badge reads from the notebook; nil when it does not say.
 local function badge(meta)
   if not meta.computed then return nil end
   local by = stringify(meta["computed-by"] or "")

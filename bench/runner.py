@@ -35,7 +35,7 @@ def execute(spin: str | None = None) -> Executed:
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("GOMP_", "OMP_"))}
     env = kept | ({"GOMP_SPINCOUNT": spin} if spin else {})
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "lib.publish", "run", "--only", POST, "--budget", "cpu", "--out", folder]
+        command = [sys.executable, "-m", "publish", "run", "--only", POST, "--budget", "cpu", "--out", folder]
         done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(f"{POST} failed:\n{done.stdout}{done.stderr}")

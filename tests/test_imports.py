@@ -1,6 +1,7 @@
 """The house's arrows go one way: imports, those for types and those inside functions too, read from the source."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -88,6 +89,15 @@ def wrong(graph: dict[str, set[str]]) -> list[str]:
         for other in graph[module]
         if any(inside(other, refused) for refused in others)
     )
+
+
+def test_what_the_architecture_names_is_there() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 60, "one screen"
+    named = {name for name in re.findall(r"`([\w./-]+)`", text) if re.search(r"\.(py|json|md)$|/$", name)}
+    places = [ROOT, ROOT / "lib", ROOT / "lib/diffusion", ROOT / "publish"]
+    assert len(named) > 20
+    assert [name for name in sorted(named) if not any((place / name).exists() for place in places)] == []
 
 
 def test_there_is_no_circle() -> None:

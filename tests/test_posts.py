@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lib import data, post
-from lib.publish.new import COLAB_CELL
+from publish.new import COLAB_CELL
 
 ROOT = Path(__file__).parent.parent
 POSTS = sorted((ROOT / "posts").glob("*/index.ipynb"))
@@ -25,7 +25,7 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
     unset = ("LIB_DATA", "GITHUB_REPOSITORY")
     environment = {key: value for key, value in os.environ.items() if key not in unset}
     environment |= dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), NO_NETWORK)
-    command = [sys.executable, "-m", "lib.publish", "run", "--budget", "smoke", "--jobs", "2", "--out", str(out)]
+    command = [sys.executable, "-m", "publish", "run", "--budget", "smoke", "--jobs", "2", "--out", str(out)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return {path.parent.name: read(path) for path in out.rglob("index.ipynb")}

@@ -129,7 +129,7 @@ def test_every_command_exists(path: Path) -> None:
         words = line.split()
         if words[0] == "make":
             assert words[1] in targets, line
-        elif words[:3] == [".venv/bin/python", "-m", "lib.publish"]:
+        elif words[:3] == [".venv/bin/python", "-m", "publish"]:
             options = {word for word in words[4:] if word.startswith("--")}
             done = subprocess.run([sys.executable, *words[1:4], "--help"], capture_output=True, text=True, cwd=ROOT)
             assert done.returncode == 0, f"{line}: {done.stderr}"

@@ -57,7 +57,7 @@ def demo() -> object:
 @pytest.fixture(scope="session")
 def demo_site(demo: object, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The rendered pages of that project."""
-    from lib.publish import preview
+    from publish import preview
 
     root = demo.make(tmp_path_factory.mktemp("demo"))
     preview.render(root, root / "_site")

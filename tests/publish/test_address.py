@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lib.publish import address, links, preview, serve
+from publish import address, links, preview, serve
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lib.publish import badge
+from publish import badge
 
 
 def post(path: Path, **said: str) -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from lib.publish import build
-from lib.publish.options import Options
-from lib.publish.outcome import Result, claims
+from publish import build
+from publish.options import Options
+from publish.outcome import Result, claims
 
 CODE = """\
 from lib import post
@@ -23,7 +23,7 @@ run.claim("Two is more than three.", 2 > 3, seen=2)"""
 
 
 def publish(root: Path, *arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "lib.publish", "--root", str(root), *arguments]
+    command = [sys.executable, "-m", "publish", "--root", str(root), *arguments]
     return subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
 
 
@@ -59,7 +59,7 @@ def test_a_build_tells_of_claims_that_did_not_hold_and_succeeds(
     executed.write_text(json.dumps(nb))
     make_post(tmp_path, "01-a")
     monkeypatch.setattr(build.runner, "run", lambda *_: [result("01-a", "held", "did not hold")])
-    monkeypatch.setattr("lib.publish.render.render", lambda *_: "rendered")
+    monkeypatch.setattr("publish.render.render", lambda *_: "rendered")
     stream = io.StringIO()
     assert build.build(options, tmp_path / "_site", stream=stream) == 0
     assert "2 claims: 1 held, 1 did not hold, 0 not told\n  01-a, did not hold: Claim 1." in stream.getvalue()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.publish.environment import environment, hub_is_reachable, idle_cores, spinning
+from publish.environment import environment, hub_is_reachable, idle_cores, spinning
 
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 

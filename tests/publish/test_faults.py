@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from lib.publish import notebook, ours, runner
-from lib.publish.options import Options, UsageError
-from lib.publish.outcome import summary
+from publish import notebook, ours, runner
+from publish.options import Options, UsageError
+from publish.outcome import summary
 
 HERE = Path(__file__).resolve().parents[2]
 KEEP_PIDS = """\
@@ -57,7 +57,7 @@ def snapshot(root: Path) -> dict[str, bytes]:
 
 
 def command(root: Path, *arguments: str, before: str = "") -> subprocess.Popen:
-    script = f"import sys\nfrom lib.publish.__main__ import main\n{before}\nsys.exit(main())"
+    script = f"import sys\nfrom publish.__main__ import main\n{before}\nsys.exit(main())"
     parts = [sys.executable, "-c", script, "--root", str(root), *arguments]
     return subprocess.Popen(parts, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=HERE)
 
@@ -186,7 +186,7 @@ def test_a_failure_is_told_with_cell_line_error_and_command(
     assert error in result.error
     blocks = {block.split("/")[1]: block for block in many.summary.split("\n\n") if block.startswith("posts/")}
     assert all(part in blocks[post] for part in (line, error))
-    assert f"python -m lib.publish run --only {post} --budget cpu --in-place" in blocks[post]
+    assert f"python -m publish run --only {post} --budget cpu --in-place" in blocks[post]
     assert cell is None or f"cell {cell} of {result.cells} (from 1, prose counts too)" in blocks[post]
 
 
@@ -279,7 +279,7 @@ def test_a_runner_that_is_stopped_leaves_no_process(
 
 KILL_AT = """\
 import os
-from lib.publish import notebook
+from publish import notebook
 def struck(*arguments, original=os.{call}):
     os.kill(os.getpid(), {number:d})
     return original(*arguments)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.publish import install, ours
+from publish import install, ours
 
 Usage = namedtuple("Usage", "total used free")
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from lib.publish import notebook, ours, prerender
-from lib.publish.__main__ import main
+from publish import notebook, ours, prerender
+from publish.__main__ import main
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -18,8 +18,8 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_listing_loads_the_standard_library_only(tmp_path: Path, make_post: Callable[..., Path]) -> None:
     make_post(tmp_path, "01-one", "import torch")
     script = (
-        "import sys; before = set(sys.modules); from lib.publish.__main__ import main; main(sys.argv[1:]);"
-        "names = {name.partition('.')[0] for name in set(sys.modules) - before} - {'lib', '__mp_main__'};"
+        "import sys; before = set(sys.modules); from publish.__main__ import main; main(sys.argv[1:]);"
+        "names = {name.partition('.')[0] for name in set(sys.modules) - before} - {'publish', '__mp_main__'};"
         "print(sorted(name for name in names if name not in sys.stdlib_module_names))"
     )
     done = subprocess.run(
@@ -72,7 +72,7 @@ def test_usage_errors_end_with_2(
 
 def test_a_project_without_posts_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--root", str(tmp_path), "run"]) == 2
-    assert "`python -m lib.publish new 01-slug` makes one" in capsys.readouterr().err
+    assert "`python -m publish new 01-slug` makes one" in capsys.readouterr().err
 
 
 def test_a_build_folder_that_cannot_be_made(
@@ -93,10 +93,10 @@ def rendered(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
         return lambda *arguments, **options: calls.append((name, *arguments, *options.values())) or f"{name} done"
 
     for module, function in [("render", "render"), ("serve", "serve"), ("results", "write"), ("address", "write")]:
-        stand_in = types.ModuleType(f"lib.publish.{module}")
+        stand_in = types.ModuleType(f"publish.{module}")
         setattr(stand_in, function, record(module))
         monkeypatch.setitem(sys.modules, stand_in.__name__, stand_in)
-        monkeypatch.setattr(f"lib.publish.{module}", stand_in, raising=False)
+        monkeypatch.setattr(f"publish.{module}", stand_in, raising=False)
     return calls
 
 
@@ -123,7 +123,7 @@ def test_build_runs_all_renders_what_ran_and_does_it_once(
     assert [path.parent.name for path in posts.glob("*/index.ipynb")] == ["01-one"]
 
     make_post(tmp_path, "02-two", "print(2)")
-    monkeypatch.setattr("lib.publish.ours.write", pytest.fail)  # nothing is written a second time
+    monkeypatch.setattr("publish.ours.write", pytest.fail)  # nothing is written a second time
     monkeypatch.setattr("subprocess.Popen", pytest.fail)
     (tmp_path / "posts/02-two/index.ipynb").unlink()
     assert main(["--root", str(tmp_path), "build", "--budget", "smoke"]) == 0
@@ -164,11 +164,11 @@ def test_pre_render_never_fails(
 
 
 def test_pre_render_runs_as_a_plain_script(tmp_path: Path) -> None:
-    copy = tmp_path / "lib" / "publish"
-    copy.mkdir(parents=True)
+    copy = tmp_path / "publish"
+    copy.mkdir()
     modules = ("prerender", "address", "badge", "listing", "notebook", "ours", "provenance")
-    for name in ("../__init__.py", "__init__.py", *(f"{module}.py" for module in modules)):
-        (copy / name).write_text((ROOT / "lib" / "publish" / name).read_text())
+    for name in ("__init__.py", *(f"{module}.py" for module in modules)):
+        (copy / name).write_text((ROOT / "publish" / name).read_text())
     (tmp_path / "_quarto.yml").write_text("project:\n  type: website\n")
     (copy / "results.py").write_text("def write(root): (root / 'written').touch()")
     (tmp_path / "posts" / "01-one").mkdir(parents=True)
@@ -186,7 +186,7 @@ def test_pre_render_runs_as_a_plain_script(tmp_path: Path) -> None:
 
 def test_a_reader_of_the_list_who_leaves_early(tmp_path: Path, make_post: Callable[..., Path]) -> None:
     make_post(tmp_path, "01-one")
-    command = [sys.executable, "-m", "lib.publish", "--root", str(tmp_path), "list"]
+    command = [sys.executable, "-m", "publish", "--root", str(tmp_path), "list"]
     run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
     run.stdout.close()
     assert run.stderr.read() == b""

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib.publish import colab, listing, notebook, runner
-from lib.publish.new import COLAB_CELL, new, thumbnail
-from lib.publish.options import Options
+from publish import colab, listing, notebook, runner
+from publish.new import COLAB_CELL, new, thumbnail
+from publish.options import Options
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lib.publish import notebook
+from publish import notebook
 
 
 def holding(mime: str) -> dict:

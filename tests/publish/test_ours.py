@@ -17,8 +17,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lib.publish import install, notebook, ours, preview, process, render, runner
-from lib.publish.__main__ import main
+from publish import install, notebook, ours, preview, process, render, runner
+from publish.__main__ import main
 
 HERE = Path(__file__).resolve().parents[2]
 
@@ -255,7 +255,7 @@ def test_make_clean_waits_for_no_run_and_disturbs_none(project: Path, capsys: py
         assert "another run is at work here" in capsys.readouterr().err
         assert (build / "kept").exists()
     recipe = subprocess.run(["make", "-n", "clean"], cwd=HERE, capture_output=True, text=True, check=True).stdout
-    assert "-m lib.publish clean" in recipe
+    assert "-m publish clean" in recipe
     assert not any(word in recipe.split() for word in ("rm", "mv", "find"))
 
 
@@ -480,7 +480,7 @@ def test_the_commands_of_that_test_do_what_they_are_for(quick: Path, demo, make_
 
 
 def test_quarto_marks_only_a_site_that_it_has_emptied_before(tmp_path: Path) -> None:
-    script = HERE / "lib/publish/postrender.py"
+    script = HERE / "publish/postrender.py"
     site = tmp_path / "site"
     site.mkdir()
     for env in ({}, {"QUARTO_PROJECT_RENDER_ALL": "1"}):

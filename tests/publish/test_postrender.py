@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lib.publish import postrender
+from publish import postrender
 
 ROOT = Path(__file__).resolve().parents[2]
 LLMS = """# A site
@@ -45,7 +45,7 @@ def test_it_runs_as_a_plain_script_and_never_fails(tmp_path: Path) -> None:
     page.parent.mkdir(parents=True)
     page.write_text("![x](data:image/png;base64,AA)\n")
     (tmp_path / "llms.txt").write_text(LLMS)
-    command = [sys.executable, "-S", str(ROOT / "lib/publish/postrender.py")]
+    command = [sys.executable, "-S", str(ROOT / "publish/postrender.py")]
 
     def run() -> subprocess.CompletedProcess:
         env = {"QUARTO_PROJECT_OUTPUT_DIR": str(tmp_path)}

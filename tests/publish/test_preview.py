@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.publish import cells, ours, preview, render
+from publish import cells, ours, preview, render
 
 
 @pytest.fixture(scope="module")

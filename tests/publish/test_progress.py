@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from lib.publish.progress import Progress, Task, span
+from publish.progress import Progress, Task, span
 
 
 class Terminal(io.StringIO):

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from lib.publish import listing, notebook
-from lib.publish.provenance import Project, analyse, analyse_post, provenance
+from publish import listing, notebook
+from publish.provenance import Project, analyse, analyse_post, provenance
 
 ROOT = Path(__file__).resolve().parents[2]
 CODE = '''
@@ -71,7 +71,7 @@ def test_digest_is_pinned() -> None:
 def test_digest_is_the_same_in_other_pythons(name: str) -> None:
     script = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]);"
-        "from lib.publish.provenance import analyse;"
+        "from publish.provenance import analyse;"
         "print(*[analyse(path.read_text()).digest for path in sorted(Path(sys.argv[1]).glob('lib/**/*.py'))])"
     )
     other = shutil.which(name)
@@ -205,6 +205,6 @@ def test_empty_pieces_of_formatted_strings_do_not_count() -> None:
     plain = ast.parse('f"a{b}"')
     pieces = ast.parse('f"a{b}"')
     pieces.body[0].value.values = [ast.Constant(""), *pieces.body[0].value.values, ast.Constant("")]
-    from lib.publish.provenance import of_tree
+    from publish.provenance import of_tree
 
     assert of_tree(pieces).digest == of_tree(plain).digest

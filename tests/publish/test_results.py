@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.publish import notebook, results
+from publish import notebook, results
 
 
 @pytest.fixture

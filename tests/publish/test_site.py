@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lib.publish import cells, links, notebook, preview
+from publish import cells, links, notebook, preview
 
 ROOT = Path(__file__).parents[2]
 POSTS = notebook.find(ROOT)

@@ -8,7 +8,7 @@ import struct
 import zlib
 from pathlib import Path
 
-from lib.publish import notebook, ours
+from publish import notebook, ours
 
 COLAB_CELL = """\
 #| include: false
@@ -31,7 +31,7 @@ if "COLAB_RELEASE_TAG" in os.environ and find_spec("lib") is None:
     clone = ["git", "clone", "-q", "--depth", "1", *branch, f"https://github.com/{repository}", "/content/site"]
     subprocess.run(clone, check=True)
     os.chdir("/content/site")
-    from lib.publish import colab
+    from publish import colab
 
     colab.install()
 """

@@ -22,36 +22,36 @@ def main(root: Path) -> None:
 
 
 def _warn(root: Path) -> None:
-    from lib.publish import listing
+    from publish import listing
 
     old = [row for row in listing.rows(root) if row["state"] != "fresh"]
     for row in old:
         why = f" because of {', '.join(row['because'])}" if row["because"] else ""
         print(f"pre-render: {row['post']} is {row['state'].replace('never run', 'not run yet')}{why}")
     if old:
-        print("pre-render: python -m lib.publish run --stale --in-place executes these")
+        print("pre-render: python -m publish run --stale --in-place executes these")
 
 
 def _write_address(root: Path) -> None:
-    from lib.publish import address
+    from publish import address
 
     address.write(root)
 
 
 def _write_badges(root: Path) -> None:
-    from lib.publish import badge
+    from publish import badge
 
     badge.write(root)
 
 
 def _write_results(root: Path) -> None:
-    from lib.publish import results
+    from publish import results
 
     results.write(root)
 
 
 if __name__ == "__main__":
-    here = Path(__file__).resolve().parents[2]
+    here = Path(__file__).resolve().parents[1]
     # The script's own folder goes: its modules must not stand in for others of the same name.
     sys.path[0] = str(here)
     sys.dont_write_bytecode = True

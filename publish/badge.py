@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from lib.publish import notebook, ours
+from publish import notebook, ours
 
 FILE = "_metadata.yml"
 MARK = "# Derived from the notebook's provenance before each render; not committed.\n"

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import yaml
 
-from lib.publish import badge, cells, links, notebook, ours, results
-from lib.publish.address import FEED, LOCAL
+from publish import badge, cells, links, notebook, ours, results
+from publish.address import FEED, LOCAL
 
 REQUIRED = ("title", "description", "order", "image", "image-alt")
 KEYS = {*REQUIRED, "date", "categories", "bibliography", "toc", "listing", "page-layout", "search"}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lib.publish import notebook
-from lib.publish.provenance import Project, State
+from publish import notebook
+from publish.provenance import Project, State
 
 COLUMNS = ("post", "state", "budget", "device", "date")
 

@@ -6,9 +6,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lib.publish import notebook, ours
-from lib.publish.options import Options
-from lib.publish.progress import span
+from publish import notebook, ours
+from publish.options import Options
+from publish.progress import span
 
 
 @dataclass
@@ -51,7 +51,7 @@ def summary(results: list[Result], options: Options) -> str:
         if result.traceback and (log := _log(options.root, result)):
             lines.append(f"  traceback: {log}")
         place = " --in-place" if options.out is None else ""
-        lines.append(f"  again: python -m lib.publish run --only {result.post} --budget {options.budget}{place}")
+        lines.append(f"  again: python -m publish run --only {result.post} --budget {options.budget}{place}")
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import IO
 
-from lib.publish import ours
-from lib.publish.options import Options, UsageError
+from publish import ours
+from publish.options import Options, UsageError
 
 WORKER = Path(__file__).with_name("worker.py")
 GRACE = 5.0  # seconds a worker has to stop its kernel

@@ -47,7 +47,7 @@ def check(nb: dict) -> None:
     if not front_matter(nb).get("title"):
         raise NotebookError(
             "no front matter; the first cell must be raw and hold `title: ...` between two `---` lines"
-            " (`python -m lib.publish new` makes a post that has it)"
+            " (`python -m publish new` makes a post that has it)"
         )
     if not any(cell["cell_type"] == "code" and "parameters" in tags(cell) for cell in nb["cells"]):
         raise NotebookError(

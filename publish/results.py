@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from lib.publish import notebook, ours
+from publish import notebook, ours
 
 RECORDS, FRONT = "results/records.md", "results/front.md"
 MARK = "<!-- Derived from posts and benchmarks before each render; not committed. -->\n\n"

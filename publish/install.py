@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from lib.publish import ours
+from publish import ours
 
 FREE_GIB = 9
 QUARTO = "quarto-cli==1.10.19"

@@ -7,7 +7,7 @@ import fnmatch
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib.publish import notebook
+from publish import notebook
 
 BUDGETS = ("auto", "smoke", "cpu", "gpu")
 
@@ -46,7 +46,7 @@ def select(root: Path, patterns: tuple[str, ...] = ()) -> list[Path]:
     """Return the posts whose folder has a pattern's number, matches it, or contains it; all without patterns."""
     paths = notebook.find(root)
     if not paths:
-        raise UsageError(f"no posts in {root / 'posts'}; `python -m lib.publish new 01-slug` makes one")
+        raise UsageError(f"no posts in {root / 'posts'}; `python -m publish new 01-slug` makes one")
     for pattern in patterns:
         if not any(_matches(path, pattern) for path in paths):
             known = ", ".join(path.parent.name for path in paths)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from lib.publish import address, badge, notebook, ours, results
-from lib.publish.process import locked
+from publish import address, badge, notebook, ours, results
+from publish.process import locked
 
 
 def clean(root: Path) -> None:

@@ -13,12 +13,12 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TextIO
 
-from lib.publish import notebook, ours, provenance
-from lib.publish.environment import environment, hub_is_reachable, idle_cores, spinning, threads
-from lib.publish.options import Options, select
-from lib.publish.outcome import Result
-from lib.publish.process import Interrupted, Worker, locked, signals
-from lib.publish.progress import Progress, Task
+from publish import notebook, ours, provenance
+from publish.environment import environment, hub_is_reachable, idle_cores, spinning, threads
+from publish.options import Options, select
+from publish.outcome import Result
+from publish.process import Interrupted, Worker, locked, signals
+from publish.progress import Progress, Task
 
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 

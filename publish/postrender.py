@@ -19,7 +19,7 @@ def main(site: Path, root: Path, *, whole: bool) -> None:
     When a `whole` site was rendered Quarto has emptied its folder before, so that it is ours from now on.
     """
     try:
-        from lib.publish import ours
+        from publish import ours
 
         if whole and site.resolve().is_relative_to(root):
             ours.mark(site, ours.SITE)
@@ -55,7 +55,7 @@ def _rewrite(path: Path, change: Callable[[str], str]) -> None:
 
 
 if __name__ == "__main__":
-    here = Path(__file__).resolve().parents[2]
+    here = Path(__file__).resolve().parents[1]
     # The script's own folder goes: its modules must not stand in for others of the same name.
     sys.path[0] = str(here)
     sys.dont_write_bytecode = True

@@ -1,4 +1,4 @@
-"""The command line: `python -m lib.publish COMMAND`; `--help` lists them."""
+"""The command line: `python -m publish COMMAND`; `--help` lists them."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except ValueError as error:
-        print(f"lib.publish: {error}", file=sys.stderr)
+        print(f"publish: {error}", file=sys.stderr)
         return getattr(error, "status", 2)  # a page that cannot be rendered says 1
     except BrokenPipeError:  # whoever read us has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
     except OSError as error:
-        print(f"lib.publish: {error.filename or 'the system'}: {error.strerror or error}", file=sys.stderr)
+        print(f"publish: {error.filename or 'the system'}: {error.strerror or error}", file=sys.stderr)
         return 1
 
 
 def _list(options: argparse.Namespace) -> None:
-    from lib.publish import listing
+    from publish import listing
 
     rows = listing.rows(options.root)
     print(json.dumps(rows, indent=1) if options.json else listing.table(rows))
 
 
 def _run(options: argparse.Namespace) -> int:
-    from lib.publish import outcome, process, runner
+    from publish import outcome, process, runner
 
     if options.in_place and options.out:
         raise ValueError("--in-place and --out exclude each other")
@@ -57,8 +57,8 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _build(options: argparse.Namespace) -> int:
-    from lib.publish import process
-    from lib.publish.build import build
+    from publish import process
+    from publish.build import build
 
     request = _request(options, options.root / "_build" / "posts")
     try:
@@ -68,7 +68,7 @@ def _build(options: argparse.Namespace) -> int:
 
 
 def _request(options: argparse.Namespace, out: Path | None) -> object:
-    from lib.publish.options import Options
+    from publish.options import Options
 
     chosen = {key: getattr(options, key) for key in ("budget", "stale", "jobs", "timeout") if hasattr(options, key)}
     return Options(options.root, out, only=tuple(getattr(options, "only", None) or ()), **chosen)
@@ -80,45 +80,45 @@ def _interrupted(interrupted: Exception) -> int:
 
 
 def _new(options: argparse.Namespace) -> None:
-    from lib.publish.new import new
+    from publish.new import new
 
     path = new(options.root, options.name)
     print(f"{path.relative_to(options.root)} is made; write it, and execute it with:")
-    print(f"  python -m lib.publish run --in-place --only {options.name}")
+    print(f"  python -m publish run --in-place --only {options.name}")
 
 
 def _render(options: argparse.Namespace) -> None:
-    from lib.publish.render import render
+    from publish.render import render
 
     print(render(options.root, (options.out or options.root / "_site").resolve(), options.posts, options.engine))
 
 
 def _serve(options: argparse.Namespace) -> None:
-    from lib.publish.serve import serve
+    from publish.serve import serve
 
     serve(options.root / "_site", options.port)
 
 
 def _results(options: argparse.Namespace) -> None:
-    from lib.publish import results
+    from publish import results
 
     print(results.write(options.root))
 
 
 def _address(options: argparse.Namespace) -> None:
-    from lib.publish import address
+    from publish import address
 
     print(address.write(options.root) or "the repository's address is not set: nothing to write")
 
 
 def _clean(options: argparse.Namespace) -> None:
-    from lib.publish.clean import clean
+    from publish.clean import clean
 
     clean(options.root)
 
 
 def _links(options: argparse.Namespace) -> int:
-    from lib.publish.links import check
+    from publish.links import check
 
     problems = check(options.root / "_site")
     print("\n".join(map(str, problems)) or "every link, anchor and picture is there")
@@ -126,7 +126,7 @@ def _links(options: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m lib.publish", description="Execute and render the posts.")
+    parser = argparse.ArgumentParser(prog="python -m publish", description="Execute and render the posts.")
     parser.add_argument("--root", type=Path, default=Path(), help="the repository (here)")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 

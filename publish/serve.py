@@ -33,7 +33,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 def server(site: Path, port: int) -> http.server.ThreadingHTTPServer:
     """Return a server of `site` on this machine's loopback; port 0 takes any that is free."""
     if not (site / "index.html").exists():
-        raise ValueError(f"{site} holds no site yet; make one with: make site (or python -m lib.publish render)")
+        raise ValueError(f"{site} holds no site yet; make one with: make site (or python -m publish render)")
     try:
         return http.server.ThreadingHTTPServer(("127.0.0.1", port), functools.partial(Handler, directory=str(site)))
     except OSError as error:

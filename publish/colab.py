@@ -13,7 +13,7 @@ NOT_FOR_READING = ("jupyter", "papermill")
 
 def install(root: Path | None = None) -> list[str]:
     """Install `lib`, and those pinned packages that are missing, which are returned; what Colab brings stays."""
-    root = root or Path(__file__).resolve().parents[2]
+    root = root or Path(__file__).resolve().parents[1]
     missing = []
     for line in (root / "requirements.txt").read_text().splitlines():
         pin = line.partition("#")[0].partition(";")[0].strip()

@@ -9,13 +9,13 @@ import re
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lib.publish import notebook, ours
+from publish import notebook, ours
 
 LOCAL, FEED = "_quarto.yml.local", "feed.xml"
-MARK = "# Derived from the repository's name by `python -m lib.publish address`; not committed.\n"
+MARK = "# Derived from the repository's name by `python -m publish address`; not committed.\n"
 FEED_MARK = (
     '<?xml version="1.0" encoding="utf-8"?>\n'
-    "<!-- Derived from the posts by `python -m lib.publish address`; not committed. -->\n"
+    "<!-- Derived from the posts by `python -m publish address`; not committed. -->\n"
 )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from lib.publish import notebook
+from publish import notebook
 
 OPTIONS = {"label", "echo", "include", "output", "eval", "warning", "code-fold", "code-summary", "layout-ncol"}
 OPTIONS |= {"fig-cap", "fig-alt", "fig-subcap", "tbl-cap"}
@@ -61,7 +61,7 @@ def from_notebook(nb: dict) -> Page:
     page = Page({}, "")
     parts, prose = [], []
     if not notebook.outputs(nb):
-        raise PageError("holds no outputs: execute it first, with python -m lib.publish run --in-place (or make site)")
+        raise PageError("holds no outputs: execute it first, with python -m publish run --in-place (or make site)")
     for number, cell in enumerate(nb["cells"], start=1):
         source = notebook.source(cell)
         if cell["cell_type"] == "raw":

@@ -9,15 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
-from lib.publish import notebook, ours, runner
-from lib.publish.options import Options
-from lib.publish.outcome import Result, claims, summary
-from lib.publish.progress import span
+from publish import notebook, ours, runner
+from publish.options import Options
+from publish.outcome import Result, claims, summary
+from publish.progress import span
 
 
 def build(options: Options, site: Path, engine: str = "auto", stream: TextIO | None = None) -> int:
     """Build the site and return the exit status: 1 when a post failed, for which its committed outputs are shown."""
-    from lib.publish.render import render
+    from publish.render import render
 
     stream = stream or sys.stdout
     begun = time.monotonic()
@@ -41,7 +41,7 @@ def build(options: Options, site: Path, engine: str = "auto", stream: TextIO | N
         f"{report}\nrendered in {span(time.monotonic() - rendering)}, all done in {span(time.monotonic() - begun)}",
         file=stream,
     )
-    print(f"open it: make serve (or python -m lib.publish serve), or {site / 'index.html'}", file=stream)
+    print(f"open it: make serve (or python -m publish serve), or {site / 'index.html'}", file=stream)
     return 1 if failed else 0
 
 

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib.publish import address, notebook, ours, results
+from publish import address, notebook, ours, results
 
 COPIED = ("_quarto.yml", address.LOCAL, address.FEED, "references.bib")
 
@@ -54,14 +54,14 @@ def render(root: Path, out: Path, posts: Path | None = None, engine: str = "auto
             _with_quarto(quarto, root, site, posts)
             name, pages = "Quarto", len([*root.glob("*.qmd"), *notebook.find(root)])
         else:
-            from lib.publish import preview
+            from publish import preview
 
             name, pages = "the preview renderer (Quarto is not used)", len(preview.render(root, site, posts))
     return Report(name, pages, out, time.monotonic() - begun)
 
 
 def _with_quarto(quarto: str, root: Path, site: Path, posts: Path | None) -> None:
-    from lib.publish.preview import RenderError
+    from publish.preview import RenderError
 
     project = _copy(root, posts) if posts else root
     command = [quarto, "render", str(project), "--output-dir", os.path.relpath(site, project)]
@@ -76,7 +76,7 @@ def _copy(root: Path, posts: Path) -> Path:
         for name in [*COPIED, *(path.name for path in root.glob("*.qmd"))]:
             if (root / name).exists():
                 shutil.copy(root / name, project)
-        for name in ("assets", "lib", "bench", "posts"):
+        for name in ("assets", "lib", "publish", "bench", "posts"):
             if (root / name).exists():
                 shutil.copytree(root / name, project / name, ignore=ignored)
         for path in notebook.find(root):
