@@ -32,7 +32,7 @@ EPOCHS = 5
 class Recipe:
     """How a net is trained: `optimiser` is "sgd" (Nesterov momentum 0.9) or "adamw" (betas 0.9, 0.99).
 
-    Matrices and filters decay, biases and norms do not; the rate follows one cycle with this share of `warmup`.
+    Matrices and filters decay, biases and norms do not; `lr` follows one cycle with this share of `warmup`.
     """
 
     net: str
@@ -49,7 +49,7 @@ class Recipe:
         smooth = f", labels smoothed by {self.smoothing:g}" if self.smoothing else ""
         kind = {"sgd": "SGD with momentum 0.9", "adamw": "AdamW"}[self.optimiser]
         return (
-            f"{kind}, batches of {self.batch_size}, one cycle to a rate of {self.lr:g}, "
+            f"{kind}, batches of {self.batch_size}, one cycle to a learning rate of {self.lr:g}, "
             f"decay {self.weight_decay:g}{smooth}"
         )
 
@@ -141,7 +141,7 @@ def train(
             Scheduled(lr=one_cycle(recipe.warmup)),
             recorder,
             Checkpoint(state),
-            Told(f"fashion/{name}, seed {seed}", say),
+            LogProgress(f"fashion/{name}, seed {seed}", say),
         ],
     )
     learner.fit(recipe.epochs)
@@ -163,8 +163,8 @@ def digest(recipe: Recipe, source: data.Source) -> str:
     """Return what tells one recipe on one data set from another: its values, and the net's parameters by name."""
     shapes = {key: list(value.shape) for key, value in NETS[recipe.net]().state_dict().items()}
     values = {key: value for key, value in asdict(recipe).items() if key != "seeds"}
-    told = json.dumps([values, source.sha256, shapes], sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()[:12]
+    description = json.dumps([values, source.sha256, shapes], sort_keys=True)
+    return hashlib.sha256(description.encode()).hexdigest()[:12]
 
 
 def optimiser(recipe: Recipe, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
@@ -185,8 +185,8 @@ def channels_last(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     return x.contiguous(memory_format=torch.channels_last), y
 
 
-class Told(Callback):
-    """Tell after each epoch how far a run is."""
+class LogProgress(Callback):
+    """Log after each epoch how far a run is."""
 
     order = 95
     whole_fit = True

@@ -88,16 +88,16 @@ def ours(loader: Batches) -> Callable[[], dict[str, float]]:
 def by_hand(loader: Batches) -> Callable[[], dict[str, float]]:
     """Return a pass written out: the same averages, the same record of each batch, the same schedule."""
     model = Idle()
-    rate, momentum = one_cycle(), momentum_cycle()
+    lr, momentum = one_cycle(), momentum_cycle()
 
     def run() -> dict[str, float]:
         optimiser = Still(model.parameters(), lr=1e-2, momentum=0.9)
-        total, right, count = 0.0, 0, 0
+        total, correct, count = 0.0, 0, 0
         losses, lrs, momenta = [], [], []
         model.train()
         for i, (x, y) in enumerate(loader):
             for group in optimiser.param_groups:
-                group["lr"] = 1e-2 * rate(i / len(loader))
+                group["lr"] = 1e-2 * lr(i / len(loader))
                 group["momentum"] = momentum(i / len(loader))
             preds = model(x)
             loss = model.loss(preds, y)
@@ -105,13 +105,13 @@ def by_hand(loader: Batches) -> Callable[[], dict[str, float]]:
             lrs.append(optimiser.param_groups[0]["lr"])
             momenta.append(optimiser.param_groups[0]["momentum"])
             total = total + loss.detach() * len(x)
-            right = right + (preds.detach().argmax(1) == y).sum()
+            correct = correct + (preds.detach().argmax(1) == y).sum()
             count += len(x)
             loss.backward()
             optimiser.step()
             optimiser.zero_grad()
         losses = [loss.item() for loss in losses]
-        return {"loss": float(total) / count, "accuracy": float(right) / count}
+        return {"loss": float(total) / count, "accuracy": float(correct) / count}
 
     return run
 
@@ -144,8 +144,8 @@ def with_fastai(loader: Batches) -> Callable[[], dict[str, float]]:
 
     def run() -> dict[str, float]:
         learn.fit_one_cycle(1, 1e-2)
-        _, loss, right = learn.recorder.log[:3]
-        return {"loss": float(loss), "accuracy": float(right)}
+        _, loss, accuracy = learn.recorder.log[:3]
+        return {"loss": float(loss), "accuracy": float(accuracy)}
 
     return run
 
@@ -278,13 +278,13 @@ def _epoch(pairs: int = 31, images: int = 640, batch_size: int = 64) -> Iterator
         return model
 
     def by_hand() -> nn.Module:
-        model, rate, accuracy, losses = copy.deepcopy(start), one_cycle(), Accuracy(), []
+        model, lr, accuracy, losses = copy.deepcopy(start), one_cycle(), Accuracy(), []
         optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3)
         steps = images // batch_size
         for i in range(steps):
             rows = slice(i * batch_size, (i + 1) * batch_size)
             for group in optimiser.param_groups:
-                group["lr"] = 1e-3 * rate(i / steps)
+                group["lr"] = 1e-3 * lr(i / steps)
             preds = model(x[rows])
             loss = F.cross_entropy(preds, y[rows])
             losses.append(loss.detach())

@@ -214,8 +214,8 @@ def _processor() -> str:
 
 def versions() -> dict[str, str]:
     """Return the version of Python and of each of the project's packages that this process has imported."""
-    found = {"python": platform.python_version()}
+    imported = {"python": platform.python_version()}
     for name in PACKAGES:
         if name in sys.modules:
-            found[name] = importlib.metadata.version(DISTRIBUTIONS.get(name, name))
-    return found
+            imported[name] = importlib.metadata.version(DISTRIBUTIONS.get(name, name))
+    return imported

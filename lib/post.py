@@ -80,16 +80,16 @@ class Run:
         print(f"data {name}: {loaded.source}")
         return loaded
 
-    def record(self, name: str, value: float, *, unit: str, **about: Any) -> None:
+    def record(self, name: str, value: float, *, unit: str, **fields: Any) -> None:
         """Leave a figure in the post's stored output, for the reader and for the results page.
 
         The fields are those of `measure.Record`; a `measure.Comparison` can be passed as `comparison=`.
         """
-        comparison = about.pop("comparison", None)
+        comparison = fields.pop("comparison", None)
         if comparison is not None:
-            about = vars(comparison) | about
-            about.pop("ratio")
-        record = measure.Record(name, value, unit, **({"seed": self.seed} | about))
+            fields = vars(comparison) | fields
+            fields.pop("ratio")
+        record = measure.Record(name, value, unit, **({"seed": self.seed} | fields))
         bundle = {"text/markdown": _sentence(record), RECORD: record.as_dict()}
         display(bundle, raw=True)
 

@@ -26,7 +26,7 @@ from lib.learner import (
     Learner,
     Metrics,
     Scheduled,
-    StopAtNaN,
+    TerminateOnNaN,
     one_cycle,
 )
 
@@ -49,7 +49,7 @@ def learner(name: str, loaded: data.Dataset, batch_size: int, seed: int, more: l
         if regime.ema is not None:
             callbacks.append(EMA(regime.ema))
         loss, lr = F.mse_loss, 2e-3
-    callbacks += [Scheduled(lr=one_cycle(0.1)), StopAtNaN(), *more]
+    callbacks += [Scheduled(lr=one_cycle(0.1)), TerminateOnNaN(), *more]
     return Learner(model, loaders, loss, partial(torch.optim.AdamW, lr=lr, weight_decay=0.01), callbacks)
 
 

@@ -8,13 +8,13 @@ from lib.learner.callbacks.checkpoint import Checkpoint
 from lib.learner.callbacks.clipping import ClipGradients
 from lib.learner.callbacks.device import DeviceCallback
 from lib.learner.callbacks.ema import EMA
-from lib.learner.callbacks.lr_finder import LrFind
+from lib.learner.callbacks.lr_finder import LRFinderResult
 from lib.learner.callbacks.metrics import Accuracy, Mean, Metrics
 from lib.learner.callbacks.precision import MixedPrecision
 from lib.learner.callbacks.progress import Progress
 from lib.learner.callbacks.recorder import Recorder
 from lib.learner.callbacks.schedules import Scheduled, cosine, momentum_cycle, one_cycle
-from lib.learner.callbacks.stopping import EarlyStop, SingleBatch, StopAtNaN
+from lib.learner.callbacks.stopping import EarlyStopping, SingleBatch, TerminateOnNaN
 from lib.learner.callbacks.transform import BatchTransform
 from lib.learner.events import EVENTS
 from lib.learner.learner import Learner
@@ -36,10 +36,10 @@ __all__ = [
     "ClipGradients",
     "DataLoaders",
     "DeviceCallback",
-    "EarlyStop",
+    "EarlyStopping",
+    "LRFinderResult",
     "Learner",
     "LearnerState",
-    "LrFind",
     "Mean",
     "Metrics",
     "MixedPrecision",
@@ -47,7 +47,7 @@ __all__ = [
     "Recorder",
     "Scheduled",
     "SingleBatch",
-    "StopAtNaN",
+    "TerminateOnNaN",
     "TrainStep",
     "cosine",
     "momentum_cycle",

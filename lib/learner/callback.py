@@ -1,4 +1,4 @@
-"""What a callback is: what it sees of a learner, in which order it hears, and how it ends a phase early."""
+"""What a callback is: what it may use of a learner, in which order callbacks run, and how one ends a phase early."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class LearnerState(Protocol):
     data: DataLoaders
     loss: Callable[[Any, Any], Tensor]
     optimiser: Optimizer
-    heard_by: list[Callback]  # all that hear this fit
+    active_callbacks: list[Callback]  # the learner's own, and those given to this fit
     training: bool
     loader: Iterable  # of this pass
     batch: Any
@@ -48,12 +48,12 @@ class LearnerState(Protocol):
 
 
 class Callback:
-    """Something that hears a learner: methods named after `EVENTS`, each taking (self, learn).
+    """Something whose methods, named after `EVENTS`, a learner calls: each takes (self, learn).
 
-    Lower `order` hears first; the same order, first given hears first. `cleanup_` events are heard in reverse order,
-    always, also when the matching `before_` was not. A step (`predict`, `loss`, `backward`, `step`, `zero_grad`) that a
-    callback defines replaces the learner's own. `whole_fit` marks what watches or steers a whole fit: such a callback
-    is left out where a learner only looks (`evaluate`, `predict`, `capture`, `lr_find`), but for `Metrics`.
+    Callbacks are called by ascending `order`, those of one order as they were given. `cleanup_` methods are called in
+    reverse order and always, also where the matching `before_` was not. A step (`predict`, `loss`, `backward`, `step`,
+    `zero_grad`) that a callback defines replaces the learner's own. `whole_fit` marks what observes or steers a whole
+    fit: `evaluate`, `predict`, `capture` and `lr_find` leave such a callback out, but for `Metrics`.
     """
 
     order: int = 0
@@ -61,7 +61,7 @@ class Callback:
 
 
 class Cancel(Exception):
-    """End a phase early; its `after_` event is still heard, unless it was cancelled in its `before_` event."""
+    """End a phase early; its `after_` event is still dispatched, unless its `before_` event raised this."""
 
 
 class CancelFit(Cancel):

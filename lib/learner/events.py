@@ -1,4 +1,4 @@
-"""The events of a fit, and who hears which: what a callback defines, checked and in order."""
+"""The events of a fit and their handlers: the methods that callbacks define, checked and in order."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ EVENTS = (
 )
 SPELT = tuple(event for event in EVENTS if "_" in event)  # `steps` or `losses` are fine names, `befor_fit` is not
 PREFIXES = ("before_", "after_", "cleanup_")
-Hearer = tuple[Callback, str, Callable[[LearnerState], Any]]  # who, which event, the method
+Handler = tuple[Callback, str, Callable[[LearnerState], Any]]  # the callback, the event, the method
 
 
-def handlers(callbacks: Iterable[Callback], steps: Callback) -> dict[str, list[Hearer]]:
-    """Return for each event who hears it, in order; `steps` does the steps that no callback defines.
+def handlers(callbacks: Iterable[Callback], steps: Callback) -> dict[str, list[Handler]]:
+    """Return the handlers of each event, in order; `steps` does the steps that no callback defines.
 
     Raises TypeError for what is no callback or a method that cannot be called with a learner, and ValueError for a
     method named like an event that there is not, and for a step that two callbacks define.
     """
-    table: dict[str, list[Hearer]] = {event: [] for event in EVENTS}
+    table: dict[str, list[Handler]] = {event: [] for event in EVENTS}
     for callback in sorted(map(_checked, callbacks), key=lambda callback: callback.order):
         for event in EVENTS:
-            hear = getattr(callback, event, None)
-            if hear is not None:
-                table[event].append((callback, event, hear))
+            method = getattr(callback, event, None)
+            if method is not None:
+                table[event].append((callback, event, method))
     for step in STEPS:
         names = [name_of(callback) for callback, _, _ in table[step]]
         if len(names) > 1:
@@ -62,7 +62,7 @@ def _checked(callback: Callback) -> Callback:
 
 @functools.cache
 def _check_methods(kind: type[Callback]) -> None:
-    """Check what a class defines, once: a learner is asked for its listeners at each fit."""
+    """Check what a class defines, once: each fit collects the handlers anew."""
     for name in dir(kind):
         _check_method(kind.__name__, name, inspect.getattr_static(kind, name), (None, None))
 
@@ -78,7 +78,7 @@ def _check_method(owner: str, name: str, value: Any, arguments: tuple) -> None:
             written = inspect.signature(value) if callable(value) else repr(value)
             raise TypeError(f"{owner}.{name} must take (self, learn), got {written} ({error})") from None
     elif _misspelt(name):
-        raise ValueError(f"{owner}: {unknown(name)}")
+        raise ValueError(f"{owner}: {unknown_event(name)}")
 
 
 @functools.cache
@@ -89,7 +89,7 @@ def _misspelt(name: str) -> bool:
     return name.startswith(PREFIXES) or bool(difflib.get_close_matches(name, SPELT, n=1, cutoff=0.9))
 
 
-def unknown(event: str) -> str:
+def unknown_event(event: str) -> str:
     """Say that there is no such event, and which is nearest."""
     near = difflib.get_close_matches(event, EVENTS, n=1, cutoff=0)[0]
     return f"unknown event {event!r}; did you mean {near!r}?"

@@ -1,7 +1,8 @@
-"""The training loop: every step is an event that callbacks hear, and may replace."""
+"""The training loop: every step is an event that callbacks handle, and may replace."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -13,7 +14,7 @@ from torch.optim import Optimizer
 from lib.data.loaders import DataLoaders
 from lib.learner import events
 from lib.learner.callback import Callback, Cancel, name_of
-from lib.learner.callbacks.lr_finder import Finder, LrFind
+from lib.learner.callbacks.lr_finder import LRFinder, LRFinderResult
 from lib.learner.callbacks.metrics import Metrics
 from lib.learner.events import CANCELS, STEPS
 from lib.learner.steps import TrainStep, describe
@@ -23,8 +24,8 @@ from lib.nn.state import preserve_state, training_modes
 class Learner:
     """A model, its data, a loss `loss(predictions, targets)`, how to make an optimiser, and callbacks.
 
-    `optimiser` is called with the parameters, as `partial(torch.optim.AdamW, lr=1e-2)` can be. What callbacks find on
-    the learner while it runs is listed by `LearnerState`.
+    `optimiser` is called with the parameters, as `partial(torch.optim.AdamW, lr=1e-2)` can be. `LearnerState` lists
+    what callbacks may use of the learner while it runs.
     """
 
     def __init__(
@@ -40,8 +41,8 @@ class Learner:
         self.log: dict[str, float] = {}
         self.epoch = self.epochs = self.batch_index = self.step_count = 0
         self.training, self.batch, self.preds, self.loss_value = False, None, None, None
-        self.heard_by: list[Callback] = []
-        self._handlers = self._listeners(self.callbacks)
+        self.active_callbacks: list[Callback] = []
+        self._handlers = self._collect(self.callbacks)
 
     def fit(self, epochs: int, *, lr: float | None = None, callbacks: Iterable[Callback] = ()) -> Learner:
         """Train for `epochs` passes, each followed by a validation pass, with a new optimiser; `lr` overrides its own.
@@ -55,7 +56,7 @@ class Learner:
             group["lr"] = lr
         self.optimiser.zero_grad()  # an interrupted fit may have left gradients
         self.epoch, self.epochs, self.step_count = 0, epochs, 0
-        with self._heard_by([*self.callbacks, *callbacks]), training_modes(self.model):
+        with self._active([*self.callbacks, *callbacks]), training_modes(self.model):
             self._phase("fit", self._epochs)
         return self
 
@@ -76,7 +77,7 @@ class Learner:
         self.training, self.loader = name == "train", loader
         self.model.train(self.training)
         steps = STEPS if self.training else STEPS[:2]
-        self._plan = [hearer for step in steps for event in events.around(step) for hearer in self._handlers[event]]
+        self._step_handlers = [h for step in steps for event in events.around(step) for h in self._handlers[event]]
         with torch.set_grad_enabled(self.training):
             self._phase(name, self._batches)
 
@@ -87,33 +88,33 @@ class Learner:
 
     def _steps(self) -> None:
         self.step_count += self.training
-        self._tell(self._plan)
+        self._call(self._step_handlers)
 
     def _phase(self, name: str, body: Callable[[], None]) -> None:
         cancel = CANCELS[name]
         try:
-            self._tell(self._handlers[f"before_{name}"])
+            self._call(self._handlers[f"before_{name}"])
             try:  # noqa: SIM105 - once for each batch: what costs less is taken
                 body()
             except cancel:
                 pass
-            self._tell(self._handlers[f"after_{name}"])
+            self._call(self._handlers[f"after_{name}"])
         except cancel:
             pass
         finally:
             self._clean_up(f"cleanup_{name}")
 
-    def run(self, event: str) -> None:
-        """Let the callbacks hear an event; an error gets a note that names callback, event and batch."""
+    def dispatch(self, event: str) -> None:
+        """Call the handlers of an event; an error gets a note that names callback, event and batch."""
         if event not in self._handlers:
-            raise ValueError(events.unknown(event))
-        self._tell(self._handlers[event])
+            raise ValueError(events.unknown_event(event))
+        self._call(self._handlers[event])
 
-    def _tell(self, hearers: list[events.Hearer]) -> None:
-        """Let them hear, one after the other: once for each batch, so one loop over all of its steps."""
+    def _call(self, handlers: list[events.Handler]) -> None:
+        """Call handlers one after the other: once for each batch, so one loop over all of its steps."""
         try:
-            for callback, event, hear in hearers:  # noqa: B007 - the names of the one that failed
-                hear(self)
+            for callback, event, method in handlers:  # noqa: B007 - the names of the one that failed
+                method(self)
         except Exception as error:
             error.add_note(self._where(callback, event))
             raise
@@ -121,9 +122,9 @@ class Learner:
     def _clean_up(self, event: str) -> None:
         """Let every callback clean up, whatever fails; then raise what failed first."""
         failed = []
-        for callback, _, hear in reversed(self._handlers[event]):
+        for callback, _, method in reversed(self._handlers[event]):
             try:
-                hear(self)
+                method(self)
             except BaseException as error:
                 error.add_note(self._where(callback, event))
                 failed.append(error)
@@ -162,9 +163,10 @@ class Learner:
 
     def evaluate(self, loader: Iterable | None = None) -> dict[str, float]:
         """Return the loss and each metric over a loader, by default the validation one; nothing is changed."""
-        with self._apart(self._loader(loader)) as loader:
-            self._pass("valid", loader)
-            return {name.removeprefix("valid_"): value for name, value in self.log.items()}
+        loader = self._loader(loader)
+        with self._aside(loader) as learn:
+            learn._pass("valid", loader)
+            return {name.removeprefix("valid_"): value for name, value in learn.log.items()}
 
     def predict(self, loader: Iterable | None = None) -> Tensor:
         """Return the predictions for a loader, by default the validation one: [n, ...]; nothing is changed."""
@@ -180,31 +182,31 @@ class Learner:
         return inputs[0] if len(inputs) == 1 else inputs, _joined(list(preds)), _joined(list(targets))
 
     def _captured(self, loader: Iterable | None) -> list[tuple]:
-        """Predict batch by batch; only what prepares a batch and predicts is heard."""
-        kept = []
-        with self._apart(self._loader(loader)) as loader, torch.no_grad():
-            self.model.eval()
+        """Predict batch by batch; only the events that prepare a batch and predict are dispatched."""
+        captured, loader = [], self._loader(loader)
+        with self._aside(loader) as learn, torch.no_grad():
+            learn.model.eval()
             for i, batch in enumerate(loader):
-                self.batch_index, self.batch = i, batch
+                learn.batch_index, learn.batch = i, batch
                 try:
-                    self.run("before_batch")
+                    learn.dispatch("before_batch")
                     for event in events.around("predict"):
-                        self.run(event)
-                    kept.append((self.inputs, self.preds, self.targets))
+                        learn.dispatch(event)
+                    captured.append((learn.inputs, learn.preds, learn.targets))
                 finally:
-                    self._clean_up("cleanup_batch")
-        return kept
+                    learn._clean_up("cleanup_batch")
+        return captured
 
-    def lr_find(self, start: float = 1e-5, stop: float = 10.0, steps: int = 100) -> LrFind:
-        """Train on `steps` batches while the rate grows from `start` to `stop`, and put everything back.
+    def lr_find(self, start: float = 1e-5, stop: float = 10.0, steps: int = 100) -> LRFinderResult:
+        """Train on `steps` batches while the learning rate grows from `start` to `stop`, and put everything back.
 
         Returns the losses on the way and a suggestion (Smith 2017, arXiv 1506.01186, section 3.3).
         """
-        finder = Finder(start, stop, steps)
-        with self._apart(self.data.train, weights=True):
-            self.callbacks = [callback for callback in self.callbacks if not callback.whole_fit]
-            self.fit(-(-steps // max(1, len(self.data.train))), lr=start, callbacks=[finder])
-        return finder.found()
+        finder = LRFinder(start, stop, steps)
+        with self._aside(self.data.train, weights=True) as learn:
+            learn.callbacks = [callback for callback in self.callbacks if not callback.whole_fit]
+            learn.fit(-(-steps // max(1, len(self.data.train))), lr=start, callbacks=[finder])
+        return finder.result()
 
     def _loader(self, loader: Iterable | None) -> Iterable:
         loader = self.data.valid if loader is None else loader
@@ -215,31 +217,28 @@ class Learner:
         return loader
 
     @contextmanager
-    def _apart(self, loader: Iterable, weights: bool = False) -> Iterator[Iterable]:
-        """Run something aside: the learner, the model, the loader and all random states are then as before."""
-        before = vars(self).copy()
-        heard = [callback for callback in self.callbacks if not callback.whole_fit or isinstance(callback, Metrics)]
-        try:
-            with preserve_state(self.model, loader, weights), self._heard_by(heard):
-                self.training, self.log = False, {}
-                yield loader
-        finally:
-            vars(self).clear()
-            vars(self).update(before)
+    def _aside(self, loader: Iterable, weights: bool = False) -> Iterator[Learner]:
+        """Yield a copy of the learner to run; the model, the loader and all random states are afterwards as before."""
+        learn = copy.copy(self)
+        learn.training, learn.log = False, {}
+        active = [callback for callback in self.callbacks if not callback.whole_fit or isinstance(callback, Metrics)]
+        with preserve_state(self.model, loader, weights), learn._active(active):
+            yield learn
 
     @contextmanager
-    def _heard_by(self, callbacks: Sequence[Callback]) -> Iterator[None]:
-        before = self._handlers, self.heard_by
-        self._handlers, self.heard_by = self._listeners(callbacks), list(callbacks)
+    def _active(self, callbacks: Sequence[Callback]) -> Iterator[None]:
+        """Make these the callbacks whose handlers are called, for as long as the block runs."""
+        before = self._handlers, self.active_callbacks
+        self._handlers, self.active_callbacks = self._collect(callbacks), list(callbacks)
         try:
             yield
         finally:
-            self._handlers, self.heard_by = before
+            self._handlers, self.active_callbacks = before
             self.batch = self.preds = self.loss_value = None  # hold no memory
 
     @staticmethod
-    def _listeners(callbacks: Sequence[Callback]) -> dict[str, list[events.Hearer]]:
-        """Return who hears what: the callbacks, the five steps, and the loss's average where nobody else takes it."""
+    def _collect(callbacks: Sequence[Callback]) -> dict[str, list[events.Handler]]:
+        """Return the handlers of each event: the callbacks', the five steps, and by default the mean of the loss."""
         steps = [callback for callback in callbacks if isinstance(callback, TrainStep)]
         others = [callback for callback in callbacks if not isinstance(callback, TrainStep)]
         if len(steps) > 1:

@@ -80,16 +80,16 @@ class Hooks:
 
 
 class Statistics:
-    """What one module's outputs were, batch by batch: mean, deviation, a histogram, and the share that is dead.
+    """One module's outputs, batch by batch: mean, standard deviation, a histogram, and the share that is dead.
 
-    The histogram counts |x| in `bins` equal bins over [0, reach); larger values count in none. Dead is what rounds to
-    nothing: |x| < `reach` / `bins` / 10.
+    The histogram counts |x| in `bins` equal bins over [0, max_value); larger values are not counted. A value is dead
+    where |x| < `max_value` / `bins` / 10.
     """
 
-    def __init__(self, name: str, bins: int = 40, reach: float = 10.0) -> None:
-        if bins < 1 or not reach > 0:
-            raise ValueError(f"bins must be at least 1 and reach positive, got {bins} and {reach}")
-        self.name, self.bins, self.reach = name, bins, reach
+    def __init__(self, name: str, bins: int = 40, max_value: float = 10.0) -> None:
+        if bins < 1 or not max_value > 0:
+            raise ValueError(f"bins must be at least 1 and max_value positive, got {bins} and {max_value}")
+        self.name, self.bins, self.max_value = name, bins, max_value
         self.means: list[float] = []
         self.stds: list[float] = []
         self.dead: list[float] = []
@@ -102,12 +102,12 @@ class Statistics:
         size = x.abs()
         self.means.append(x.mean().item())
         self.stds.append(x.std(correction=0).item())
-        self.dead.append((size < self.reach / self.bins / 10).count_nonzero().item() / max(1, size.numel()))
-        self.counts.append(self._counted(size).cpu())
+        self.dead.append((size < self.max_value / self.bins / 10).count_nonzero().item() / max(1, size.numel()))
+        self.counts.append(self._count(size).cpu())
 
-    def _counted(self, size: Tensor) -> Tensor:
-        """Count the sizes in each bin, five times as fast as `torch.histc`; what fits in none goes to a bin more."""
-        places = (size * (self.bins / self.reach)).nan_to_num_(nan=self.bins).clamp_(max=self.bins)
+    def _count(self, size: Tensor) -> Tensor:
+        """Count the sizes in each bin, five times as fast as `torch.histc`: larger ones go to one bin more."""
+        places = (size * (self.bins / self.max_value)).nan_to_num_(nan=self.bins).clamp_(max=self.bins)
         return places.int().flatten().bincount(minlength=self.bins + 1)[: self.bins]
 
     def histogram(self) -> Tensor:
@@ -126,12 +126,18 @@ class ActivationStatistics(Hooks):
     """
 
     def __init__(
-        self, modules: Iterable, *, bins: int = 40, reach: float = 10.0, backward: bool = False, recording: bool = True
+        self,
+        modules: Iterable,
+        *,
+        bins: int = 40,
+        max_value: float = 10.0,
+        backward: bool = False,
+        recording: bool = True,
     ) -> None:
         named = list(named_modules(modules))
-        self.statistics = [Statistics(name, bins, reach) for name, _ in named]
+        self.statistics = [Statistics(name, bins, max_value) for name, _ in named]
         self.recording = recording
-        by_module = {id(module): found for (_, module), found in zip(named, self.statistics, strict=True)}
+        by_module = {id(module): statistics for (_, module), statistics in zip(named, self.statistics, strict=True)}
 
         def update(hook: Hook, module: nn.Module, inputs: Any, output: Any) -> None:
             if self.recording:
@@ -153,7 +159,7 @@ def named_modules(modules: Iterable) -> Iterator[tuple[str, nn.Module]]:
 
 def modules_of(model: nn.Module, *kinds: type[nn.Module]) -> list[tuple[str, nn.Module]]:
     """Return the named modules of some kinds, in the order of the model; raises ValueError when there is none."""
-    found = [(name, module) for name, module in model.named_modules() if isinstance(module, kinds)]
-    if not found:
+    matches = [(name, module) for name, module in model.named_modules() if isinstance(module, kinds)]
+    if not matches:
         raise ValueError(f"no {' or '.join(kind.__name__ for kind in kinds)} in {type(model).__name__}")
-    return found
+    return matches

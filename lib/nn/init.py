@@ -35,30 +35,32 @@ def glorot_(
 
 
 def kaiming_(
-    weight: Tensor, slope: float = 0.0, *, uniform: bool = False, generator: torch.Generator | None = None
+    weight: Tensor, negative_slope: float = 0.0, *, uniform: bool = False, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Draw with variance 2 / (1 + slope^2) / fan in, for layers after a ReLU that leaks by `slope` (He et al. 2015).
+    """Draw with variance 2 / (1 + a^2) / fan in, a = `negative_slope`, for layers after a leaky ReLU (He et al. 2015).
 
-    A ReLU halves the mean square of what comes in, a leaky one leaves (1 + slope^2) / 2 of it. The factor makes up for
-    that: slope 0 is a plain ReLU, slope 1 no activation at all.
+    A ReLU halves the mean square of what comes in, a leaky one leaves (1 + a^2) / 2 of it. The factor makes up for
+    that: a = 0 is a plain ReLU, a = 1 no activation at all.
     """
-    return _draw(weight, math.sqrt(2 / (1 + slope**2) / fans(weight)[0]), uniform, generator)
+    return _draw(weight, math.sqrt(2 / (1 + negative_slope**2) / fans(weight)[0]), uniform, generator)
 
 
 @torch.no_grad()
-def _draw(weight: Tensor, deviation: float, uniform: bool, generator: torch.Generator | None) -> Tensor:
+def _draw(weight: Tensor, std: float, uniform: bool, generator: torch.Generator | None) -> Tensor:
     """Fill from a normal or a uniform distribution around 0 with that standard deviation."""
     if not uniform:
-        return weight.normal_(0, deviation, generator=generator)
-    bound = math.sqrt(3) * deviation  # the variance of U(-b, b) is b^2 / 3
+        return weight.normal_(0, std, generator=generator)
+    bound = math.sqrt(3) * std  # the variance of U(-b, b) is b^2 / 3
     return weight.uniform_(-bound, bound, generator=generator)
 
 
-def init_weights(model: nn.Module, slope: float = 0.0, *, generator: torch.Generator | None = None) -> nn.Module:
-    """Give each linear and convolutional layer Kaiming weights for a ReLU leaking by `slope`, and zero biases."""
+def init_weights(
+    model: nn.Module, negative_slope: float = 0.0, *, generator: torch.Generator | None = None
+) -> nn.Module:
+    """Give each linear and convolutional layer Kaiming weights for a ReLU of that `negative_slope`, and zero biases."""
     for module in model.modules():
         if isinstance(module, LAYERS):
-            kaiming_(module.weight, slope, generator=generator)
+            kaiming_(module.weight, negative_slope, generator=generator)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     return model
@@ -72,13 +74,13 @@ def lsuv(
     tolerance: float = 1e-3,
     max_iter: int = 20,
 ) -> dict[str, tuple[float, float]]:
-    """Scale weights and shift biases until each module puts out mean 0 and deviation 1 on `batch` (Mishkin 2016).
+    """Scale weights, shift biases until each module's output on `batch` has mean 0 and std 1 (Mishkin 2016).
 
     A module is a linear or convolutional layer (by default each of the model's), or a block that holds one, such as a
     convolution and its activation: then the block's output is measured, and its first layer is changed. They are
-    treated in the order in which the batch reaches them, so what is done stays done. Returns the mean and deviation
-    reached, by name. A ValueError names the module that cannot be scaled, and the weights are then as they were. Hooks,
-    training mode, buffers and random state are left alone.
+    treated in the order in which the batch reaches them, so what is done stays done. Returns the mean and standard
+    deviation reached, by name. A ValueError names the module that cannot be scaled, and the weights are then as they
+    were. Hooks, training mode, buffers and random state are left alone.
     """
     names = {module: name for name, module in model.named_modules()}
     chosen = [m for m in model.modules() if isinstance(m, LAYERS)] if modules is None else list(modules)
@@ -91,7 +93,7 @@ def lsuv(
         unused = [names[module] for module in chosen if module not in order]
         if unused:
             raise ValueError(f"lsuv: the batch does not pass through {', '.join(map(repr, unused))}")
-        return {names[m]: _unit(model, batch, m, names[m], tolerance, max_iter) for m in order}
+        return {names[m]: _scale_to_unit(model, batch, m, names[m], tolerance, max_iter) for m in order}
     except BaseException:
         with torch.no_grad():
             for name, parameter in model.named_parameters():
@@ -99,42 +101,42 @@ def lsuv(
         raise
 
 
-def _unit(
+def _scale_to_unit(
     model: nn.Module, batch: Tensor, module: nn.Module, name: str, tolerance: float, max_iter: int
 ) -> tuple[float, float]:
-    """Bring one module to mean 0 and deviation 1, and return both."""
+    """Bring one module to mean 0 and standard deviation 1, and return both."""
     where = f"lsuv: {name!r} ({type(module).__name__})"
     layer = next((m for m in module.modules() if isinstance(m, LAYERS)), None)
     if layer is None or layer.bias is None:
         raise ValueError(f"{where} has no {'layer' if layer is None else 'bias'} to change")
     for _ in range(max_iter + 1):
         output = _outputs(model, batch, [module])[module]
-        mean, deviation = output.mean().item(), output.std(correction=0).item()
-        if not math.isfinite(mean + deviation):
-            raise ValueError(f"{where} puts out values that are not finite: mean {mean}, deviation {deviation}")
-        if deviation <= 1e-6 * abs(mean):
+        mean, std = output.mean().item(), output.std(correction=0).item()
+        if not math.isfinite(mean + std):
+            raise ValueError(f"{where} puts out values that are not finite: mean {mean}, standard deviation {std}")
+        if std <= 1e-6 * abs(mean):
             raise ValueError(f"{where} puts out {mean:.3g} for everything: dead or constant, it cannot be scaled")
-        if abs(mean) < tolerance and abs(deviation - 1) < tolerance:
-            return mean, deviation
+        if abs(mean) < tolerance and abs(std - 1) < tolerance:
+            return mean, std
         with torch.no_grad():
-            layer.weight /= deviation
-            layer.bias.sub_(mean).div_(deviation)
+            layer.weight /= std
+            layer.bias.sub_(mean).div_(std)
     raise ValueError(
-        f"{where} is still at mean {mean:.3g}, deviation {deviation:.3g} after {max_iter} rounds: "
-        "can its activation reach mean 0 (a plain ReLU cannot)?"
+        f"{where} is still at mean {mean:.3g}, standard deviation {std:.3g} after {max_iter} rounds: "
+        "can its activation have mean 0 (a plain ReLU cannot)?"
     )
 
 
 def _outputs(model: nn.Module, batch: Tensor, modules: Sequence[nn.Module]) -> dict[nn.Module, Tensor]:
     """Run the batch through, and return what each module puts out the first time, in the order of the calls."""
-    found: dict[nn.Module, Tensor] = {}
+    outputs: dict[nn.Module, Tensor] = {}
 
     def keep(hook: Hook, module: nn.Module, inputs: Any, output: Tensor) -> None:
-        found.setdefault(module, output)
+        outputs.setdefault(module, output)
 
     with Hooks(modules, keep), preserve_state(model), torch.no_grad():
         model(batch)
-    return found
+    return outputs
 
 
 def fixup_(
@@ -168,10 +170,10 @@ def t_fixup_(
     """Start a transformer so that it trains without LayerNorm and without warm-up (T-Fixup; Huang et al. 2020).
 
     `model` holds torch's TransformerEncoderLayers, TransformerDecoderLayers or both. Their LayerNorms are replaced by
-    nothing, and all matrices drawn by Glorot. Then the value and output projections of each attention, and both layers
-    of each perceptron, are multiplied by 0.67 N^(-1/4) in the N layers of an encoder and by (9N)^(-1/4) in those of a
-    decoder. `embeddings` are drawn with deviation d^(-1/2) and multiplied by (9N)^(-1/4) too, N counting the decoder's
-    layers, or the encoder's where there is no decoder.
+    the identity, and all matrices drawn by Glorot. Then the value and output projections of each attention, and both
+    layers of each perceptron, are multiplied by 0.67 N^(-1/4) in the N layers of an encoder and by (9N)^(-1/4) in those
+    of a decoder. `embeddings` are drawn with standard deviation d^(-1/2) and multiplied by (9N)^(-1/4) too, N counting
+    the decoder's layers, or the encoder's where there is no decoder.
     """
     encoder = [m for m in model.modules() if isinstance(m, nn.TransformerEncoderLayer)]
     decoder = [m for m in model.modules() if isinstance(m, nn.TransformerDecoderLayer)]

@@ -13,36 +13,40 @@ from torch import Tensor, nn
 class GeneralReLU(nn.Module):
     """A ReLU that leaks below zero, is lowered as a whole, and may be cut off above: any shape -> the same shape.
 
-        y = min((x if x > 0 else leak * x) - subtract, maximum)
+        y = min((x if x > 0 else a * x) - subtract, maximum)
 
-    For x normal with mean 0 and deviation 1, and no maximum,
+    where a is `negative_slope`. For x normal with mean 0 and standard deviation 1, and no maximum,
 
-        mean of y        = (1 - leak) / sqrt(2 pi) - subtract
-        mean square      = (1 + leak^2) / 2                       before anything is subtracted
-        variance of y    = (1 + leak^2) / 2 - (1 - leak)^2 / (2 pi)
+        mean of y        = (1 - a) / sqrt(2 pi) - subtract
+        mean square      = (1 + a^2) / 2                       before anything is subtracted
+        variance of y    = (1 + a^2) / 2 - (1 - a)^2 / (2 pi)
 
-    so `centring(leak)` is what to subtract for a mean of 0. Kaiming weights make up for the mean square; once the mean
+    so `centring(a)` is what to subtract for a mean of 0. Kaiming weights make up for the mean square; once the mean
     is gone it is the variance they have to make up for, and the gain that holds it at 1 is 1 / sqrt(variance of y).
     """
 
-    def __init__(self, leak: float = 0.0, subtract: float = 0.0, maximum: float | None = None) -> None:
+    def __init__(self, negative_slope: float = 0.0, subtract: float = 0.0, maximum: float | None = None) -> None:
         super().__init__()
-        self.leak, self.subtract, self.maximum = leak, subtract, maximum
+        self.negative_slope, self.subtract, self.maximum = negative_slope, subtract, maximum
 
     @staticmethod
-    def centring(leak: float) -> float:
+    def centring(negative_slope: float) -> float:
         """Return the `subtract` that gives mean 0 for normal inputs."""
-        return (1 - leak) / math.sqrt(2 * math.pi)
+        return (1 - negative_slope) / math.sqrt(2 * math.pi)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return y, of the shape of x."""
-        y = F.leaky_relu(x, self.leak) if self.leak else F.relu(x)
+        y = F.leaky_relu(x, self.negative_slope) if self.negative_slope else F.relu(x)
         if self.subtract:
             y = y - self.subtract
         return y if self.maximum is None else y.clamp(max=self.maximum)
 
     def extra_repr(self) -> str:
-        parts = {"leak": self.leak or None, "subtract": self.subtract or None, "maximum": self.maximum}
+        parts = {
+            "negative_slope": self.negative_slope or None,
+            "subtract": self.subtract or None,
+            "maximum": self.maximum,
+        }
         return ", ".join(f"{name}={value:.3g}" for name, value in parts.items() if value is not None)
 
 

@@ -1,7 +1,7 @@
 """The four normalisations, written out: the same arithmetic, averaged over different axes.
 
 All take images [n, c, h, w], and more or fewer axes where that makes sense. Each subtracts a mean and divides by a
-deviation, then stretches and shifts by a learnt `weight` and `bias`:
+standard deviation, then scales and shifts by a learnt `weight` and `bias`:
 
     y = (x - mean) / sqrt(variance + eps) * weight + bias
 
@@ -32,7 +32,7 @@ class LayerNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(self.shape))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return x with mean 0 and deviation 1 over the last axes, stretched and shifted."""
+        """Return x with mean 0 and standard deviation 1 over the last axes, scaled and shifted."""
         if x.shape[-len(self.shape) :] != self.shape:
             raise ValueError(f"{self} got {list(x.shape)}: expected the last axes to be {list(self.shape)}")
         axes = tuple(range(-len(self.shape), 0))
@@ -68,8 +68,8 @@ class BatchNorm(nn.Module):
             mean, variance = self.batch_statistics(x)
         else:
             mean, variance = self.running_mean, self.running_var
-        stretch = self.weight / (variance + self.eps).sqrt()
-        return (x - over_channels(mean, x)) * over_channels(stretch, x) + over_channels(self.bias, x)
+        scale = self.weight / (variance + self.eps).sqrt()
+        return (x - over_channels(mean, x)) * over_channels(scale, x) + over_channels(self.bias, x)
 
     def batch_statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and variance of each channel [c], and move the running averages towards them."""
@@ -104,7 +104,7 @@ class GroupNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return x with mean 0 and deviation 1 in each group of each item, stretched and shifted by channel."""
+        """Return x with mean 0 and standard deviation 1 in each group of each item, scaled and shifted by channel."""
         check_channels(self, x, self.channels)
         grouped = x.reshape(len(x), self.groups, -1)  # [n, groups, the rest]
         check_several(self, x, grouped.shape[-1], "group")
@@ -118,7 +118,7 @@ class GroupNorm(nn.Module):
 class InstanceNorm(nn.Module):
     """Normalise each channel of each item over its space: [n, c, *space] -> the same shape.
 
-    As in torch it learns no stretch and shift unless `affine`, and keeps no running averages.
+    As in torch it learns no scale and shift unless `affine`, and keeps no running averages.
     """
 
     def __init__(self, channels: int, eps: float = 1e-5, affine: bool = False) -> None:
@@ -128,7 +128,7 @@ class InstanceNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels)) if affine else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return x with mean 0 and deviation 1 over the space of each channel of each item."""
+        """Return x with mean 0 and standard deviation 1 over the space of each channel of each item."""
         check_channels(self, x, self.channels)
         check_several(self, x, x[0, 0].numel() if len(x) else 2, "channel of an item")
         normalised = standardise(x, tuple(range(2, x.ndim)), self.eps)
@@ -141,7 +141,7 @@ class InstanceNorm(nn.Module):
 
 
 def standardise(x: Tensor, axes: tuple[int, ...], eps: float) -> Tensor:
-    """Subtract the mean over `axes` and divide by the deviation; `eps` keeps the division from zero."""
+    """Subtract the mean over `axes` and divide by the standard deviation; `eps` keeps the division from zero."""
     centred = x - x.mean(axes, keepdim=True)
     variance = centred.square().mean(axes, keepdim=True)
     return centred / (variance + eps).sqrt()

@@ -50,9 +50,7 @@ class FixupBlock(nn.Module):
     factor for the branch. `fixup_` gives the convolutions the weights to start from.
     """
 
-    def __init__(
-        self, c_in: int, c_out: int, stride: int = 1, *, act: Callable[[], nn.Module] = nn.ReLU, **_: object
-    ) -> None:
+    def __init__(self, c_in: int, c_out: int, stride: int = 1, *, act: Callable[[], nn.Module] = nn.ReLU) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(c_in, c_out, 3, stride, 1, bias=False)
         self.conv2 = nn.Conv2d(c_out, c_out, 3, 1, 1, bias=False)
@@ -107,11 +105,12 @@ class ResNet(nn.Sequential):
             raise ValueError("ResNet: Fixup starts each block as its shortcut, without shortcuts nothing would pass")
         super().__init__()
         self.stem = conv_block(c_in, stem, act=act, norm=None if fixup else norm)
+        options = {"act": act} if fixup else {"act": act, "norm": norm, "shortcut": shortcut}
         width = stem
         for i, (channel, count) in enumerate(zip(channels, counts, strict=True)):
             stage = nn.Sequential()
             for j in range(count):
-                stage.append(block(width, channel, 1 if j else 2, act=act, norm=norm, shortcut=shortcut))
+                stage.append(block(width, channel, 1 if j else 2, **options))
                 width = channel
             self.add_module(f"stage{i + 1}", stage)
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())

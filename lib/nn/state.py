@@ -76,12 +76,12 @@ def set_random_states(states: dict[str, Any], *loaders: Iterable) -> None:
     torch.set_rng_state(states["torch"])
     if states["cuda"]:
         torch.cuda.set_rng_state_all(states["cuda"])
-    for loader, kept in zip(loaders, states["loaders"], strict=True):
-        for generator, state in zip(_generators(loader), kept, strict=True):
+    for loader, saved in zip(loaders, states["loaders"], strict=True):
+        for generator, state in zip(_generators(loader), saved, strict=True):
             generator.set_state(state)
 
 
 def _generators(loader: Iterable) -> list[torch.Generator]:
     """Return what a loader, and the sampler of a torch `DataLoader`, shuffle with."""
-    found = (getattr(part, "generator", None) for part in (loader, getattr(loader, "sampler", None)))
-    return [generator for generator in found if isinstance(generator, torch.Generator)]
+    generators = (getattr(part, "generator", None) for part in (loader, getattr(loader, "sampler", None)))
+    return [generator for generator in generators if isinstance(generator, torch.Generator)]

@@ -57,8 +57,8 @@ class Summary:
 
     def _lines(self) -> list[tuple[str, ...]]:
         body = [(r.name, r.kind, _sizes(r.shape), f"{r.parameters:,}", short(r.flops)) for r in self.rows]
-        given = "input " + ", ".join(map(_sizes, self.inputs))
-        total = ("total", "", given, f"{self.parameters:,}", short(self.flops))
+        inputs = "input " + ", ".join(map(_sizes, self.inputs))
+        total = ("total", "", inputs, f"{self.parameters:,}", short(self.flops))
         return [("module", "kind", "output", "parameters", "FLOPs"), *body, total]
 
 

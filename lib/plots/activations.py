@@ -1,4 +1,4 @@
-"""What hooks have seen of activations or gradients: means and deviations, colour plots, and the share that is dead."""
+"""Recorded activations or gradients: means, standard deviations, colour plots, and the share that is dead."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from lib.plots.style import SEQUENTIAL
 
 
 def plot_means(statistics: Iterable[Statistics]) -> Figure:
-    """Draw the mean and the deviation of each module, batch by batch; a healthy net holds 0 and 1."""
+    """Draw the mean and the standard deviation of each module, batch by batch; a healthy net holds 0 and 1."""
     statistics = _seen(statistics)
     figure = Figure(figsize=(6.5, 2.8), layout="constrained")
     axes = figure.subplots(1, 2)
     colours = SEQUENTIAL(np.linspace(0.35, 1, len(statistics)))
-    for found, colour in zip(statistics, colours, strict=True):
-        axes[0].plot(found.means, color=colour, linewidth=1.2, label=found.name)
-        axes[1].plot(found.stds, color=colour, linewidth=1.2)
+    for layer, colour in zip(statistics, colours, strict=True):
+        axes[0].plot(layer.means, color=colour, linewidth=1.2, label=layer.name)
+        axes[1].plot(layer.stds, color=colour, linewidth=1.2)
     axes[0].set(title="mean", xlabel="batch")
     axes[1].set(title="standard deviation", xlabel="batch")
     axes[1].set_ylim(bottom=0)
@@ -36,17 +36,17 @@ def plot_histograms(statistics: Iterable[Statistics], columns: int = 3) -> Figur
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     for ax in grid.flat[len(statistics) :]:
         ax.set_axis_off()
-    for ax, found in zip(grid.flat, statistics, strict=False):
-        counts = found.histogram().log1p().numpy()
+    for ax, layer in zip(grid.flat, statistics, strict=False):
+        counts = layer.histogram().log1p().numpy()
         ax.imshow(
             counts,
             origin="lower",
             aspect="auto",
             cmap=SEQUENTIAL,
-            extent=(0, counts.shape[1], 0, found.reach),
+            extent=(0, counts.shape[1], 0, layer.max_value),
             interpolation="nearest",
         )
-        ax.set_title(found.name, fontsize=9)
+        ax.set_title(layer.name, fontsize=9)
     figure.supxlabel("batch", fontsize=10)
     figure.supylabel("size of the activation", fontsize=10)
     return figure
@@ -57,8 +57,8 @@ def plot_dead(statistics: Iterable[Statistics]) -> Figure:
     statistics = _seen(statistics)
     figure = Figure(figsize=(6.5, 2.6), layout="constrained")
     ax = figure.subplots()
-    for found, colour in zip(statistics, SEQUENTIAL(np.linspace(0.35, 1, len(statistics))), strict=True):
-        ax.plot(found.dead, color=colour, linewidth=1.2, label=found.name)
+    for layer, colour in zip(statistics, SEQUENTIAL(np.linspace(0.35, 1, len(statistics))), strict=True):
+        ax.plot(layer.dead, color=colour, linewidth=1.2, label=layer.name)
     ax.set(xlabel="batch", ylabel="share nearly zero", ylim=(0, 1))
     figure.legend(loc="outside right center", title="layer", fontsize=8)
     return figure
@@ -66,6 +66,6 @@ def plot_dead(statistics: Iterable[Statistics]) -> Figure:
 
 def _seen(statistics: Iterable[Statistics]) -> list[Statistics]:
     statistics = list(statistics)
-    if not any(found.means for found in statistics):
+    if not any(layer.means for layer in statistics):
         raise ValueError("the statistics have seen no batch: run the model while the hooks are on")
     return statistics

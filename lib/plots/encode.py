@@ -11,9 +11,9 @@ from matplotlib.transforms import Bbox
 from PIL import Image
 
 
-def png(figure: Figure, *, colors: int = 128, dpi: float = 144) -> bytes:
+def png(figure: Figure, *, colours: int = 128, dpi: float = 144) -> bytes:
     """Draw a figure, cropped to what is on it, as a PNG with at most so many colours (2 to 256)."""
-    return encode(render(figure, dpi, "tight"), colors)
+    return encode(render(figure, dpi, "tight"), colours)
 
 
 def jpeg(figure: Figure, *, quality: int = 80, dpi: float = 110) -> display.Image:
@@ -35,14 +35,14 @@ def render(figure: Figure, dpi: float, box: str | Bbox) -> np.ndarray:
     return np.asarray(Image.open(full).convert("RGB"))
 
 
-def encode(pixels: np.ndarray, colors: int, changed: np.ndarray | None = None) -> bytes:
+def encode(pixels: np.ndarray, colours: int, changed: np.ndarray | None = None) -> bytes:
     """Pack pixels [h, w, 3] into a PNG of so many colours; where `changed` [h, w] is false it is transparent."""
-    if not 2 <= colors <= 256:
-        raise ValueError(f"colors must be from 2 to 256, got {colors}")
+    if not 2 <= colours <= 256:
+        raise ValueError(f"colours must be from 2 to 256, got {colours}")
     if changed is None:
         changed = np.ones(pixels.shape[:2], bool)
     options = {} if changed.all() else {"transparency": 0}
-    palette, nearest = _quantise(pixels[changed], colors - len(options))
+    palette, nearest = _quantise(pixels[changed], colours - len(options))
     index = np.zeros(changed.shape, np.uint8)
     index[changed] = nearest + len(options)
     picture = Image.fromarray(index, "P")
@@ -52,22 +52,22 @@ def encode(pixels: np.ndarray, colors: int, changed: np.ndarray | None = None) -
     return packed.getvalue()
 
 
-def _quantise(pixels: np.ndarray, colors: int) -> tuple[np.ndarray, np.ndarray]:
-    """Choose a palette [at most colors, 3] for pixels [n, 3], and for each pixel the nearest of it [n].
+def _quantise(pixels: np.ndarray, colours: int) -> tuple[np.ndarray, np.ndarray]:
+    """Choose a palette [at most colours, 3] for pixels [n, 3], and for each pixel the nearest of it [n].
 
     The commonest colours are kept exactly, so that paper stays paper and a thin line its hue; the rest are spread.
     """
     codes = pixels.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
     unique, index, counts = np.unique(codes, return_inverse=True, return_counts=True)
     values = np.stack([unique >> 16, unique >> 8 & 255, unique & 255], axis=1).astype(np.uint8)
-    if len(values) <= colors:
+    if len(values) <= colours:
         return values, index
-    common = values[np.argsort(-counts, kind="stable")[: (colors + 1) // 2]]
-    if len(common) < colors:
+    common = values[np.argsort(-counts, kind="stable")[: (colours + 1) // 2]]
+    if len(common) < colours:
         rest = Image.fromarray(pixels[None]).quantize(
-            colors - len(common), Image.Quantize.MAXCOVERAGE, kmeans=2, dither=Image.Dither.NONE
+            colours - len(common), Image.Quantize.MAXCOVERAGE, kmeans=2, dither=Image.Dither.NONE
         )
-        common = np.concatenate([common, np.reshape(rest.getpalette(), (-1, 3))[: colors - len(common)]])
+        common = np.concatenate([common, np.reshape(rest.getpalette(), (-1, 3))[: colours - len(common)]])
     palette = common.astype(np.float32)
     nearest = ((palette**2).sum(1) - 2 * values.astype(np.float32) @ palette.T).argmin(1)
     return common.astype(np.uint8), nearest[index]

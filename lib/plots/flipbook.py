@@ -25,7 +25,7 @@ def flipbook(
     interval: int = 800,
     still: int = 0,
     size: tuple[float, float] = (6.5, 3.6),
-    colors: int = 48,
+    colours: int = 48,
     dpi: float = 110,
 ) -> None:
     """Display figures of one size as a player: play and pause, a slider, arrow keys, swipes.
@@ -44,7 +44,7 @@ def flipbook(
         raise ValueError(f"frames must be of one size, got {sorted(sizes)} pixels")
     base = drawn[still]
     # The base shows through in every frame, so its colours are nearly exact.
-    pictures = [encode(p, 256) if p is base else encode(p, colors, _changed(p, base)) for p in drawn]
+    pictures = [encode(p, 256) if p is base else encode(p, colours, _changed(p, base)) for p in drawn]
     display(Markdown(_markup(pictures, sizes.pop(), alts, labels, interval, still % len(drawn))))
 
 
@@ -92,8 +92,8 @@ def _markup(
     lines = [f'<figure class="flipbook" data-interval="{interval}">']
     for i, (picture, text, label) in enumerate(zip(pictures, alts, labels, strict=True)):
         source = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
-        about = f'width="{size[0]}" height="{size[1]}" alt="{_attribute(text)}" data-label="{_attribute(label)}"'
-        lines.append(f'<img src="{source}" {about}{"" if i == still else " hidden"}>')
+        attributes = f'width="{size[0]}" height="{size[1]}" alt="{_attribute(text)}" data-label="{_attribute(label)}"'
+        lines.append(f'<img src="{source}" {attributes}{"" if i == still else " hidden"}>')
     return "\n".join([*lines, "</figure>"])
 
 

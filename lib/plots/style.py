@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from lib.plots.encode import png
 
 PAPER, INK, FAINT = "#fcfcfa", "#22262b", "#d9dad4"
-# Told apart with any colour vision (tested), and darker than paper by 3 to 1 or more.
+# Distinguishable with any colour vision (tested), and darker than paper by 3 to 1 or more.
 BLUE, ORANGE, GREEN, PURPLE, WINE, GREY = "#1f64a8", "#cf540b", "#179f6d", "#521b54", "#86201f", "#868d98"
 PALETTE = (BLUE, ORANGE, GREEN, PURPLE, WINE, GREY)
 SEQUENTIAL = LinearSegmentedColormap.from_list(

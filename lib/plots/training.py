@@ -1,4 +1,4 @@
-"""How a training went: the losses of a fit with rate and momentum, and the losses that a learning-rate finder saw."""
+"""How a training went: losses, learning rate and momentum of a fit, and the losses of a learning-rate finder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def plot_fit(
     *,
     smooth: float = 0.9,
 ) -> Figure:
-    """Draw the loss of each batch, smoothed, with the validation loss; and the rate and momentum of each batch.
+    """Draw the loss of each batch, smoothed, with the validation loss; and its learning rate and momentum.
 
     `history` has a row for each epoch: the number of `batches` until its end, and its `valid_loss` where there is one.
     Raises ValueError without a loss.
@@ -37,10 +37,10 @@ def plot_fit(
     if rows:
         ends = [row["batches"] for row in rows]
         left.plot(ends, valid, "o-", color=ORANGE, markersize=4, label="validation")
-    seen = [loss for loss in (*smoothed, *valid) if math.isfinite(loss)]
-    left.set(xlabel="batch", ylabel="loss", ylim=(1.15 * min(0, 0, *seen), 1.15 * max(0, 0, *seen) or 1))
+    finite = [loss for loss in (*smoothed, *valid) if math.isfinite(loss)]
+    left.set(xlabel="batch", ylabel="loss", ylim=(1.15 * min(0, 0, *finite), 1.15 * max(0, 0, *finite) or 1))
     left.legend()
-    right.plot(batches, np.divide(lrs, max(lrs) or 1), label=f"rate, of {max(lrs):.2g}")
+    right.plot(batches, np.divide(lrs, max(lrs) or 1), label=f"learning rate / {max(lrs):.2g}")
     if momenta:
         right.plot(batches, momenta, color=ORANGE, label="momentum")
     right.set(xlabel="batch", ylim=(0, 1.5), yticks=(0, 0.5, 1))
@@ -58,7 +58,7 @@ def _smoothed(values: Sequence[float], smooth: float) -> list[float]:
 
 
 def plot_lr_find(lrs: Sequence[float], losses: Sequence[float], smoothed: Sequence[float], suggestion: float) -> Figure:
-    """Draw the losses of a learning-rate finder over its rates, and mark the suggestion."""
+    """Draw the losses of a learning-rate finder over its learning rates, and mark the suggestion."""
     figure = Figure(figsize=(6.5, 3.0), layout="constrained")
     ax = figure.subplots()
     ax.plot(lrs, losses, color=GREY, linewidth=0.8, label="batch")

@@ -11,14 +11,14 @@ import numbers
 
 
 class Value:
-    """A real number, the operation and the parents that made it, and its slope with respect to each parent.
+    """A real number, the operation and parents that made it, and its local gradient, the slope in each parent.
 
     `backward` adds to the `grad` of every number that it came from. Operators take Values and Python numbers, on either
     side. Raises TypeError for what is no real number, and ZeroDivisionError, OverflowError or ValueError, with the
     operation and its numbers, where Python's arithmetic has no result.
     """
 
-    __slots__ = ("data", "grad", "label", "op", "parents", "slopes")
+    __slots__ = ("data", "grad", "label", "local_grads", "op", "parents")
     __array_ufunc__ = None  # NumPy's numbers leave `2 * value` to the operators below
 
     def __init__(
@@ -28,12 +28,12 @@ class Value:
         *,
         op: str = "",
         parents: tuple[Value, ...] = (),
-        slopes: tuple[float, ...] = (),
+        local_grads: tuple[float, ...] = (),
     ) -> None:
         if isinstance(data, bool) or not isinstance(data, numbers.Real):
             raise TypeError(f"a Value holds one real number, got {type(data).__name__}: {data!r:.60}")
         self.data, self.grad, self.label = float(data), 0.0, label
-        self.op, self.parents, self.slopes = op, parents, slopes
+        self.op, self.parents, self.local_grads = op, parents, local_grads
 
     def __repr__(self) -> str:
         label = f", label={self.label!r}" if self.label else ""
@@ -41,22 +41,22 @@ class Value:
 
     def __add__(self, other: Value | float) -> Value:
         other = _value(other)
-        return Value(self.data + other.data, op="+", parents=(self, other), slopes=(1.0, 1.0))
+        return Value(self.data + other.data, op="+", parents=(self, other), local_grads=(1.0, 1.0))
 
     def __sub__(self, other: Value | float) -> Value:
         other = _value(other)
-        return Value(self.data - other.data, op="−", parents=(self, other), slopes=(1.0, -1.0))
+        return Value(self.data - other.data, op="−", parents=(self, other), local_grads=(1.0, -1.0))
 
     def __mul__(self, other: Value | float) -> Value:
         other = _value(other)
-        return Value(self.data * other.data, op="×", parents=(self, other), slopes=(other.data, self.data))
+        return Value(self.data * other.data, op="×", parents=(self, other), local_grads=(other.data, self.data))
 
     def __truediv__(self, other: Value | float) -> Value:
         other = _value(other)
         if other.data == 0:
             raise ZeroDivisionError(f"{_name(self)} / {_name(other)}: the divisor is zero")
         ratio = self.data / other.data
-        return Value(ratio, op="÷", parents=(self, other), slopes=(1 / other.data, -ratio / other.data))
+        return Value(ratio, op="÷", parents=(self, other), local_grads=(1 / other.data, -ratio / other.data))
 
     def __pow__(self, exponent: Value | float) -> Value:
         """Raise to a power; a Value as exponent gets a gradient of its own, and asks for a positive base."""
@@ -66,15 +66,18 @@ class Value:
                 raise ValueError(
                     f"{_name(self)} ** {_name(exponent)}: only a positive base has a slope in the exponent"
                 )
-            slopes = (exponent.data * power / self.data, power * math.log(self.data))
-            return Value(power, op="**", parents=(self, exponent), slopes=slopes)
+            local_grads = (exponent.data * power / self.data, power * math.log(self.data))
+            return Value(power, op="**", parents=(self, exponent), local_grads=local_grads)
         exponent = _value(exponent)
         return Value(
-            _power(self, exponent), op=f"**{exponent.data:g}", parents=(self,), slopes=(_rate(self, exponent),)
+            _power(self, exponent),
+            op=f"**{exponent.data:g}",
+            parents=(self,),
+            local_grads=(_power_slope(self, exponent),),
         )
 
     def __neg__(self) -> Value:
-        return Value(-self.data, op="neg", parents=(self,), slopes=(-1.0,))
+        return Value(-self.data, op="neg", parents=(self,), local_grads=(-1.0,))
 
     def __radd__(self, other: float) -> Value:
         return _value(other) + self
@@ -97,25 +100,25 @@ class Value:
             power = math.exp(self.data)
         except OverflowError:
             raise OverflowError(f"exp({_name(self)}) is too large for a float") from None
-        return Value(power, op="exp", parents=(self,), slopes=(power,))
+        return Value(power, op="exp", parents=(self,), local_grads=(power,))
 
     def log(self) -> Value:
         """Return the natural logarithm."""
         if self.data <= 0:
             raise ValueError(f"log({_name(self)}): only a positive number has a logarithm")
-        return Value(math.log(self.data), op="log", parents=(self,), slopes=(1 / self.data,))
+        return Value(math.log(self.data), op="log", parents=(self,), local_grads=(1 / self.data,))
 
     def tanh(self) -> Value:
         """Return the hyperbolic tangent."""
         t = math.tanh(self.data)
-        return Value(t, op="tanh", parents=(self,), slopes=(1 - t * t,))
+        return Value(t, op="tanh", parents=(self,), local_grads=(1 - t * t,))
 
     def relu(self) -> Value:
         """Return this number where it is positive, else zero; the slope at zero is taken as zero."""
         on = float(self.data > 0)
-        return Value(max(self.data, 0.0), op="relu", parents=(self,), slopes=(on,))
+        return Value(max(self.data, 0.0), op="relu", parents=(self,), local_grads=(on,))
 
-    def history(self) -> list[Value]:
+    def topological_order(self) -> list[Value]:
         """Return every Value that this one came from, parents before children, itself last."""
         order, seen, stack = [], set(), [(self, False)]
         while stack:  # a stack of our own: Python's ends at a depth of about a thousand
@@ -130,13 +133,13 @@ class Value:
 
     def backward(self) -> None:
         """Add the derivative of this number with respect to each number it came from to that number's `grad`."""
-        order = self.history()
+        order = self.topological_order()
         arriving = dict.fromkeys(map(id, order), 0.0) | {id(self): 1.0}
         for value in reversed(order):  # children first: when we come to a value, all of its gradient has arrived
             gradient = arriving[id(value)]
             value.grad += gradient
-            for parent, slope in zip(value.parents, value.slopes, strict=True):
-                arriving[id(parent)] += slope * gradient
+            for parent, local_grad in zip(value.parents, value.local_grads, strict=True):
+                arriving[id(parent)] += local_grad * gradient
 
 
 def _value(number: Value | float) -> Value:
@@ -160,7 +163,7 @@ def _power(base: Value, exponent: Value) -> float:
     return power
 
 
-def _rate(base: Value, exponent: Value) -> float:
+def _power_slope(base: Value, exponent: Value) -> float:
     """Return the slope of base ** exponent in the base; vertical at zero for exponents between 0 and 1."""
     if exponent.data == 0:
         return 0.0

@@ -24,20 +24,20 @@ def draw_graph(value: Value) -> Figure:
     """Draw every number that `value` came from, with its data and its gradient, and the operations between them.
 
     A number stands in the column before the operation that first uses it. Numbers that nothing made are blue.
-    Raises TypeError for anything but a Value, and ValueError for more than 60 numbers, which nobody could read.
+    Raises TypeError for anything but a Value, and ValueError for more than 60 numbers, too many to read.
     """
     if not isinstance(value, Value):
-        raise TypeError(f"draw_graph draws the history of a Value, got {type(value).__name__}")
-    history = value.history()
-    if len(history) > MOST:
-        raise ValueError(f"a drawing of {len(history)} numbers cannot be read; draw_graph takes at most {MOST}")
-    column = _columns(history)
-    reach = {id(v): column[id(v)] for v in history}  # the last column before one where the value is used
-    for child in history:
+        raise TypeError(f"draw_graph draws the graph of a Value, got {type(value).__name__}")
+    values = value.topological_order()
+    if len(values) > MOST:
+        raise ValueError(f"a drawing of {len(values)} numbers cannot be read; draw_graph takes at most {MOST}")
+    column = _columns(values)
+    reach = {id(v): column[id(v)] for v in values}  # the last column before one where the value is used
+    for child in values:
         for parent in child.parents:
             reach[id(parent)] = max(reach[id(parent)], column[id(child)] - 1)
-    slots = [(id(v), c) for v in reversed(history) for c in range(column[id(v)], reach[id(v)] + 1)]
-    rows = _rows(slots, _links(history, slots, column))
+    slots = [(id(v), c) for v in reversed(values) for c in range(column[id(v)], reach[id(v)] + 1)]
+    rows = _rows(slots, _links(values, slots, column))
     top, bottom = min(rows.values()), max(rows.values())
     size = (COLUMN * max(column.values()) + WIDTH + 0.1, ROW * (bottom - top) + HEIGHT + 0.3)
     figure = Figure(figsize=size, layout="none")
@@ -46,25 +46,25 @@ def draw_graph(value: Value) -> Figure:
     )
     ax.set_axis_off()
     places = {slot: (COLUMN * slot[1], ROW * (bottom - row)) for slot, row in rows.items()}
-    for v in history:
+    for v in values:
         _draw(ax, v, places, column, reach)
     return figure
 
 
-def _columns(history: list[Value]) -> dict[int, int]:
+def _columns(values: list[Value]) -> dict[int, int]:
     """Return the column of each value by id: as far right as the values made from it allow."""
-    to_end = {id(value): 0 for value in history}
-    for value in reversed(history):
+    to_end = {id(value): 0 for value in values}
+    for value in reversed(values):
         for parent in value.parents:
             to_end[id(parent)] = max(to_end[id(parent)], to_end[id(value)] + 1)
     last = max(to_end.values())
     return {key: last - steps for key, steps in to_end.items()}
 
 
-def _links(history: list[Value], slots: list[Slot], column: dict[int, int]) -> list[tuple[Slot, Slot]]:
+def _links(values: list[Value], slots: list[Slot], column: dict[int, int]) -> list[tuple[Slot, Slot]]:
     """Return which slots of neighbouring columns are joined by a line."""
     links = [((key, c - 1), (key, c)) for key, c in slots if c > column[key]]
-    for child in history:
+    for child in values:
         own = (id(child), column[id(child)])
         links += [((id(parent), own[1] - 1), own) for parent in child.parents]
     return links

@@ -1,6 +1,6 @@
 """Layers and losses that know their own gradient: call one, then hand it the gradient of what it returned.
 
-No autograd: a call keeps what `backward` will need, and `backward(grad)` returns the gradient with respect to the
+No autograd: a call saves what `backward` will need, and `backward(grad)` returns the gradient with respect to the
 layer's input and stores those of its parameters in their `.grad`, as torch does, so that any optimiser can use them.
 Rumelhart, Hinton and Williams, "Learning representations by back-propagating errors", Nature 1986.
 """
@@ -14,19 +14,19 @@ from torch import Tensor
 
 
 class Layer:
-    """What a call keeps for `backward`; subclasses fill `kept`."""
+    """What a call saves for `backward`; subclasses set `saved`."""
 
-    kept: Any = None
+    saved: Any = None
 
     def parameters(self) -> list[Tensor]:
         """Return the tensors that an optimiser may change."""
         return []
 
-    def recall(self) -> Any:
-        """Return what the last call kept; raises RuntimeError when there was none."""
-        if self.kept is None:
+    def saved_for_backward(self) -> Any:
+        """Return what the last call saved; raises RuntimeError when there was none."""
+        if self.saved is None:
             raise RuntimeError(f"{type(self).__name__}: call it before backward; there is nothing to go back through")
-        return self.kept
+        return self.saved
 
 
 class Linear(Layer):
@@ -62,12 +62,12 @@ class Linear(Layer):
             raise ValueError(f"Linear({inputs}, {outputs}) takes [n, {inputs}], got {list(x.shape)}")
         if x.dtype != self.weight.dtype:
             raise ValueError(f"Linear({inputs}, {outputs}) holds {self.weight.dtype}, got an input of {x.dtype}")
-        self.kept = x
+        self.saved = x
         return x @ self.weight + self.bias
 
     def backward(self, grad: Tensor) -> Tensor:
         """From the gradient of y, [n, outputs], return that of x, [n, inputs]; store those of weight and bias."""
-        x = self.recall()
+        x = self.saved_for_backward()
         _same_shape("Linear", grad, (len(x), len(self.bias)))
         self.weight.grad = x.T @ grad
         self.bias.grad = grad.sum(0)
@@ -80,12 +80,12 @@ class ReLU(Layer):
     def __call__(self, x: Tensor) -> Tensor:
         """Return x with its negative numbers set to zero."""
         _floating("ReLU", x)
-        self.kept = x > 0
+        self.saved = x > 0
         return x.clamp_min(0)
 
     def backward(self, grad: Tensor) -> Tensor:
         """Let the gradient through where x was positive; same shape."""
-        on = self.recall()
+        on = self.saved_for_backward()
         _same_shape("ReLU", grad, on.shape)
         return grad.where(on, 0)
 
@@ -104,12 +104,12 @@ class MSE(Layer):
         if targets.dtype != predictions.dtype:
             raise ValueError(f"MSE: predictions are {predictions.dtype}, targets {targets.dtype}; convert the targets")
         _not_empty("MSE", predictions)
-        self.kept = predictions - targets
-        return self.kept.square().mean()
+        self.saved = predictions - targets
+        return self.saved.square().mean()
 
     def backward(self, grad: Tensor | float = 1.0) -> Tensor:
         """Return the gradient with respect to the predictions, in their shape."""
-        difference = self.recall()
+        difference = self.saved_for_backward()
         return grad * 2 * difference / difference.numel()
 
 
@@ -120,23 +120,23 @@ class SoftmaxCrossEntropy(Layer):
         """Return the loss, a scalar. Raises ValueError for other shapes or dtypes, and for a target out of range."""
         _class_targets(logits, targets)
         log_p = log_softmax(logits)
-        self.kept = log_p, targets
+        self.saved = log_p, targets
         return -log_p[torch.arange(len(targets), device=targets.device), targets].mean()
 
     def backward(self, grad: Tensor | float = 1.0) -> Tensor:
         """Return the gradient with respect to the logits, [n, classes]: (probability - 1 at the target) / n."""
-        log_p, targets = self.recall()
+        log_p, targets = self.saved_for_backward()
         gradient = log_p.exp()
         gradient[torch.arange(len(targets), device=targets.device), targets] -= 1
         return grad * gradient / len(targets)
 
 
-class Model(Layer):
+class Sequential(Layer):
     """Layers in a chain: each takes what the one before it returned, and backward goes the other way."""
 
     def __init__(self, *layers: Layer) -> None:
         if not layers:
-            raise ValueError("a Model needs at least one layer")
+            raise ValueError("a Sequential needs at least one layer")
         self.layers = layers
 
     def parameters(self) -> list[Tensor]:

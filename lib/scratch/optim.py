@@ -32,8 +32,8 @@ class Optimiser(torch.optim.Optimizer):
         """Add parameters with options of their own. Raises ValueError for an unknown option or a bad value."""
         for name in param_group.keys() - {"params", "param_names"} - self.defaults.keys():
             near = difflib.get_close_matches(name, self.defaults, n=1, cutoff=0)[0]
-            known = ", ".join(self.defaults)
-            raise ValueError(f"{type(self).__name__} has no option {name!r}; did you mean {near!r}? Known: {known}")
+            options = ", ".join(self.defaults)
+            raise ValueError(f"{type(self).__name__} has no option {name!r}; did you mean {near!r}? It has {options}")
         options = self.defaults | param_group
         for name, (low, below) in RANGES.items():
             if name in options:

@@ -30,7 +30,7 @@ from lib.learner import (
     LearnerState,
     MixedPrecision,
     Scheduled,
-    StopAtNaN,
+    TerminateOnNaN,
     one_cycle,
 )
 from recipes.pocket import models
@@ -169,7 +169,7 @@ def fit(
         *more,
         ClipGradients(1.0),
         Scheduled(lr=lambda _: cycle(limit.progress)),
-        StopAtNaN(),
+        TerminateOnNaN(),
         limit,
         LogProgress(say),
     ]

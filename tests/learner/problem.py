@@ -44,14 +44,14 @@ def learner(callbacks: Iterable[Callback] = (), optimiser: Callable = SGD, **opt
     return Learner(model, data, options.get("loss", F.cross_entropy), optimiser, callbacks)
 
 
-def heard(kept: list, only: Iterable[str] = EVENTS, order: int = 0, name: str = "") -> Callback:
+def event_log(kept: list, only: Iterable[str] = EVENTS, order: int = 0, name: str = "") -> Callback:
     """Return a callback that notes each event, but the steps, in `kept`."""
 
-    def hear(event: str) -> Callable:
+    def log(event: str) -> Callable:
         return lambda self, learn: kept.append(name + event)
 
-    events = {event: hear(event) for event in only if event not in STEPS}
-    return type("Heard", (Callback,), {"order": order} | events)()
+    events = {event: log(event) for event in only if event not in STEPS}
+    return type("EventLog", (Callback,), {"order": order} | events)()
 
 
 def raising(event: str, error: BaseException, base: type[Callback] = Callback, order: int = 0) -> Callback:
@@ -103,7 +103,7 @@ def everything(learn: Learner) -> dict[str, Any]:
         "grad mode": torch.is_grad_enabled(),
         "autocast": torch.is_autocast_enabled("cpu"),
         "learner": {k: v for k, v in vars(learn).items() if isinstance(v, int | float | str | bool | type(None))},
-        "heard by": [id(callback) for callback in learn.heard_by],
+        "active": [id(callback) for callback in learn.active_callbacks],
     }
 
 

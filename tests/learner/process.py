@@ -36,10 +36,10 @@ def train(*callbacks):
         "losses": recorder.losses,
         "epochs": [{k: v for k, v in row.items() if k != "seconds"} for row in recorder.history],
         "weights": model.state_dict(),
-        "bare": learn.model is model,
+        "unwrapped": learn.model is model,
         "evaluated": [learn.evaluate(), learn.evaluate(train.train), learn.evaluate(valid)],
         "captured": learn.capture(valid),
-        "found": learn.lr_find(steps=9).losses,
+        "lr_find": learn.lr_find(steps=9).losses,
     }
 
 

@@ -1,4 +1,4 @@
-"""Callbacks: which are refused, in which order they hear, what a cancelled phase still tells."""
+"""Callbacks: which are refused, in which order they are called, which events a cancelled phase still dispatches."""
 
 import re
 
@@ -18,7 +18,7 @@ from lib.learner import (
     TrainStep,
 )
 from lib.learner.events import STEPS
-from tests.learner.problem import everything, heard, learner, raising, same, weights
+from tests.learner.problem import event_log, everything, learner, raising, same, weights
 
 PHASES = [event for event in EVENTS if event.startswith("cleanup_")]
 
@@ -32,10 +32,10 @@ def test_a_callback_finds_on_a_learner_all_that_it_may_know_of():
 
     class Look(Callback):
         def after_loss(self, learn):
-            missing.extend(name for name in sorted(known) if not hasattr(learn, name))
+            missing.extend(name for name in sorted(members) if not hasattr(learn, name))
 
-    known = LearnerState.__annotations__.keys() | {name for name in vars(LearnerState) if not name.startswith("_")}
-    assert {"model", "batch", "heard_by", "inputs", "progress"} <= known
+    members = LearnerState.__annotations__.keys() | {name for name in vars(LearnerState) if not name.startswith("_")}
+    assert {"model", "batch", "active_callbacks", "inputs", "progress"} <= members
     learner([Look()]).fit(1)
     assert not missing
 
@@ -64,9 +64,9 @@ def test_other_names_are_free(name):
     learner([defining(name, lambda self, learn: None)])
 
 
-def test_the_learner_runs_no_unknown_event():
+def test_the_learner_dispatches_no_unknown_event():
     with pytest.raises(ValueError, match="unknown event 'before_bath'; did you mean 'before_batch'"):
-        learner().run("before_bath")
+        learner().dispatch("before_bath")
 
 
 def test_a_class_is_no_callback():
@@ -87,8 +87,8 @@ def test_a_class_is_no_callback():
     ],
 )
 def test_a_method_that_takes_something_else_is_refused(method, written):
-    told = re.escape(f"Mine.after_batch must take (self, learn), got {written} (")
-    with pytest.raises(TypeError, match=told):
+    message = re.escape(f"Mine.after_batch must take (self, learn), got {written} (")
+    with pytest.raises(TypeError, match=message):
         learner([defining("after_batch", method)])
 
 
@@ -113,9 +113,9 @@ def test_one_train_step_at_most():
 # Order
 
 
-def test_events_are_heard_in_order_and_clean_up_in_reverse():
+def test_handlers_are_called_in_order_and_clean_up_in_reverse():
     kept = []
-    late, first, second = (heard(kept, order=order, name=name) for name, order in (("c ", 5), ("a ", 0), ("b ", 0)))
+    late, first, second = (event_log(kept, order=order, name=name) for name, order in (("c ", 5), ("a ", 0), ("b ", 0)))
     learner([late, first, second]).fit(1)
     grouped = {}
     for entry in kept:
@@ -127,9 +127,9 @@ def test_events_are_heard_in_order_and_clean_up_in_reverse():
     assert grouped.keys() == set(EVENTS) - set(STEPS)
 
 
-def test_a_fit_tells_everything_in_its_order():
+def test_a_fit_dispatches_all_events_in_their_order():
     kept = []
-    learner([heard(kept)], data=None).fit(1)
+    learner([event_log(kept)], data=None).fit(1)
     steps = [f"{when}_{step}" for step in STEPS for when in ("before", "after")]
     batch = ["before_batch", *steps, "after_batch", "cleanup_batch"]
     valid = ["before_batch", *steps[:4], "after_batch", "cleanup_batch"]
@@ -145,8 +145,8 @@ def test_a_fit_tells_everything_in_its_order():
 # Cancelling
 
 
-def told(event, cancel, only, times=1):
-    """Return what of `only` is heard in a fit of two epochs in which a callback cancels in an event, `times` times."""
+def dispatched(event, cancel, only, times=1):
+    """Return which events of `only` are dispatched in a fit of two epochs where a callback cancels `times` times."""
     kept = []
 
     class Cancels(Callback):
@@ -158,7 +158,7 @@ def told(event, cancel, only, times=1):
             raise cancel
 
     setattr(Cancels, event, cancelling)
-    learner([Cancels(), heard(kept, only)]).fit(2)
+    learner([Cancels(), event_log(kept, only)]).fit(2)
     return kept
 
 
@@ -167,33 +167,33 @@ WHOLE = ["before_epoch", "after_train", "cleanup_train", "before_valid", "after_
 
 
 def test_a_cancelled_fit_ends_there_and_cleans_up():
-    kept = told("before_loss", CancelFit, (*EPOCHS, "cleanup_batch", "after_batch", "cleanup_fit"))
+    kept = dispatched("before_loss", CancelFit, (*EPOCHS, "cleanup_batch", "after_batch", "cleanup_fit"))
     assert kept == ["before_epoch", "cleanup_batch", "cleanup_train", "cleanup_epoch", "after_fit", "cleanup_fit"]
 
 
 def test_a_cancelled_epoch_leaves_out_its_passes_only():
-    kept = told("after_predict", CancelEpoch, EPOCHS)
+    kept = dispatched("after_predict", CancelEpoch, EPOCHS)
     assert kept == ["before_epoch", "cleanup_train", "after_epoch", "cleanup_epoch", *WHOLE, "after_fit"]
 
 
 def test_a_cancelled_pass_is_followed_by_the_next():
-    assert told("after_batch", CancelPass, EPOCHS) == [*WHOLE, *WHOLE, "after_fit"]
-    batches = told("after_batch", CancelPass, ("before_batch", "after_train"))
+    assert dispatched("after_batch", CancelPass, EPOCHS) == [*WHOLE, *WHOLE, "after_fit"]
+    batches = dispatched("after_batch", CancelPass, ("before_batch", "after_train"))
     assert batches == ["before_batch", "after_train", *["before_batch"] * 9, "after_train", *["before_batch"] * 2]
 
 
 def test_a_cancelled_batch_leaves_out_the_rest_of_its_steps():
     events = ("before_batch", "after_backward", "before_step", "after_step", "after_batch", "cleanup_batch")
-    kept = told("before_step", CancelBatch, events)
+    kept = dispatched("before_step", CancelBatch, events)
     assert kept[:4] == ["before_batch", "after_backward", "after_batch", "cleanup_batch"]
     assert kept[4:10] == list(events)
     assert kept.count("cleanup_batch") == 18
 
 
 def test_what_is_cancelled_before_it_began_is_not_finished():
-    assert told("before_fit", CancelFit, ("after_fit", "before_epoch", "cleanup_fit")) == ["cleanup_fit"]
-    assert told("before_epoch", CancelEpoch, EPOCHS) == ["cleanup_epoch", *WHOLE, "after_fit"]
-    batches = told("before_batch", CancelBatch, ("after_batch", "after_step", "cleanup_batch"))
+    assert dispatched("before_fit", CancelFit, ("after_fit", "before_epoch", "cleanup_fit")) == ["cleanup_fit"]
+    assert dispatched("before_epoch", CancelEpoch, EPOCHS) == ["cleanup_epoch", *WHOLE, "after_fit"]
+    batches = dispatched("before_batch", CancelBatch, ("after_batch", "after_step", "cleanup_batch"))
     assert batches[:4] == ["cleanup_batch", "after_step", "after_batch", "cleanup_batch"]
 
 
@@ -234,10 +234,10 @@ def test_a_cancel_that_nothing_catches_says_where_it_was_raised(cancel):
 def test_an_error_in_clean_up_keeps_no_other_from_it(event):
     kept = []
     callbacks = [
-        heard(kept, PHASES, order=-1, name="outer "),
+        event_log(kept, PHASES, order=-1, name="outer "),
         raising(event, OSError("first")),
         raising(event, OSError("second")),
-        heard(kept, PHASES, order=1, name="inner "),
+        event_log(kept, PHASES, order=1, name="inner "),
     ]
     learn = learner(callbacks)
     before = everything(learn) | {"state": None, "gradients": None, "random": None, "learner": None}

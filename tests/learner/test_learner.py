@@ -136,7 +136,7 @@ def test_a_callback_replaces_a_step():
 
 
 def test_denoising_in_a_few_lines():
-    """Another regime: noise is added at a random level, the net is told the level and predicts the noise (DDPM)."""
+    """Another regime: noise is added at a random level, the net is given the level and predicts the noise (DDPM)."""
 
     class Noise(Callback):
         def before_batch(self, learn):
@@ -157,7 +157,7 @@ def test_denoising_in_a_few_lines():
     recorder = Recorder()
     learn = learner([Noise(), recorder], AdamW, model=Denoiser(), loss=F.mse_loss, data=loaders(512, 32)).fit(8)
     losses = [row["train_loss"] for row in recorder.history]
-    assert 0.5 < losses[-1] < 0.65 < losses[0]  # of white noise, half of the noise cannot be told from the signal
+    assert 0.5 < losses[-1] < 0.65 < losses[0]  # half of white noise looks like the signal
     inputs, preds, targets = learn.capture()
     assert [x.shape for x in (*inputs, preds, targets)] == [(20, 6), (20, 1), (20, 6), (20, 6)]
 
@@ -274,10 +274,10 @@ def test_only_a_fit_changes_anything(aside, data):
     learn = busy(data=data(), model=nn.Sequential(*net(dropout=0.2), Drawing()))
     recorder, before = learn.callbacks[1], everything(learn)
     metric = vars(learn.callbacks[0].metrics["accuracy"]).copy() if aside == "lr_find" else None
-    history, optimiser, rates = [*recorder.history], learn.optimiser, [*recorder.lrs]
+    history, optimiser, lrs = [*recorder.history], learn.optimiser, [*recorder.lrs]
     ASIDE[aside](learn)
     assert same(everything(learn), before)
-    assert (recorder.history, recorder.lrs) == (history, rates)
+    assert (recorder.history, recorder.lrs) == (history, lrs)
     assert learn.optimiser is optimiser
     if metric:
         assert vars(learn.callbacks[0].metrics["accuracy"]) == metric
@@ -444,7 +444,7 @@ def test_a_callback_that_raises_leaves_nothing_behind(event, error, clean, monke
     assert [module.training for module in model] == [True, False, True, True, True]
     assert terminal.getvalue() in ("", "\r\033[K") or terminal.getvalue().endswith("\r\033[K")
     assert learn.batch is learn.preds is learn.loss_value is None
-    assert learn.heard_by == []
+    assert learn.active_callbacks == []
 
     # The same fit once more, without the fault, is as if there had been none.
     model[1].train()

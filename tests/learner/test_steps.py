@@ -16,28 +16,28 @@ def test_a_batch_is_described_however_nested():
 
 
 @pytest.mark.parametrize(
-    ("loss", "told"),
+    ("loss", "message"),
     [
         (lambda preds, y: F.cross_entropy(preds, y, reduction="none"), r"got float32 \[8\] on cpu: take its mean"),
         (lambda preds, y: F.cross_entropy(preds, y).item(), "must be a scalar tensor, got float"),
         (lambda preds, y: None, "must be a scalar tensor, got NoneType"),
     ],
 )
-def test_a_loss_that_is_no_scalar_is_refused(loss, told):
-    with pytest.raises(ValueError, match=told):
+def test_a_loss_that_is_no_scalar_is_refused(loss, message):
+    with pytest.raises(ValueError, match=message):
         learner(loss=loss).fit(1)
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (lambda x: x.double(), r"inputs are float64 \[8, 6\] on cpu, the model's weights float32"),
         (lambda x: x.to("meta"), r"inputs are on meta, the model's weights on cpu: DeviceCallback moves both"),
     ],
 )
-def test_a_wrong_dtype_or_device_is_named(change, told):
+def test_a_wrong_dtype_or_device_is_named(change, message):
     learn = learner([BatchTransform(lambda batch: (change(batch[0]), batch[1]))])
-    with pytest.raises(ValueError, match=told) as caught:
+    with pytest.raises(ValueError, match=message) as caught:
         learn.fit(1)
     assert "TrainStep.predict, epoch 0, train batch 0" in caught.value.__notes__[0]
     assert isinstance(caught.value.__cause__, RuntimeError)

@@ -40,8 +40,8 @@ def test_a_hook_sees_inputs_and_output_until_it_is_removed(net):
     with Hook(net[1], lambda *seen: kept.append(seen)) as hook:
         net(x)
     net(x)
-    ((told, module, inputs, output),) = kept
-    assert told is hook
+    ((passed, module, inputs, output),) = kept
+    assert passed is hook
     assert module is net[1]
     assert torch.equal(inputs[0], net[0](x))
     assert torch.equal(output, net[0](x).relu())
@@ -112,51 +112,51 @@ def test_each_hook_keeps_its_own_things_in_the_order_of_the_modules(net):
 
 @pytest.mark.parametrize("shape", [(7,), (4, 5), (2, 3, 4, 5)])
 def test_statistics_are_those_of_torch_and_numpy(shape):
-    found = Statistics("layer", bins=8, reach=2.0)
+    statistics = Statistics("layer", bins=8, max_value=2.0)
     batches = [normal(*shape, seed=seed) * (seed + 1) for seed in range(3)]
     batches[0].view(-1)[0] = 0.0
     for batch in batches:
-        found.update(batch)
-    assert found.means == pytest.approx([x.mean().item() for x in batches])
-    assert found.stds == pytest.approx([x.std(correction=0).item() for x in batches])
-    assert found.dead == pytest.approx([(x.abs() < 0.025).double().mean().item() for x in batches])
+        statistics.update(batch)
+    assert statistics.means == pytest.approx([x.mean().item() for x in batches])
+    assert statistics.stds == pytest.approx([x.std(correction=0).item() for x in batches])
+    assert statistics.dead == pytest.approx([(x.abs() < 0.025).double().mean().item() for x in batches])
     expected = [np.histogram(x.abs(), 8, (0, 2))[0] for x in batches]
-    assert_array_equal(found.histogram().numpy(), np.stack(expected, 1))
-    assert found.dead[0] > 0
+    assert_array_equal(statistics.histogram().numpy(), np.stack(expected, 1))
+    assert statistics.dead[0] > 0
 
 
 def test_statistics_leave_the_tensor_alone_and_take_any_precision():
-    found = Statistics("layer")
+    statistics = Statistics("layer")
     x = normal(50).to(torch.bfloat16).requires_grad_()
     before = x.detach().clone()
-    found.update((x, "more"))
+    statistics.update((x, "more"))
     assert torch.equal(x.detach(), before)
     assert x.grad_fn is None
-    assert found.means == pytest.approx([before.float().mean().item()])
-    assert not found.counts[0].requires_grad
+    assert statistics.means == pytest.approx([before.float().mean().item()])
+    assert not statistics.counts[0].requires_grad
 
 
 def test_values_that_are_not_finite_do_not_stop_it():
-    found = Statistics("layer", bins=4, reach=4.0)
-    found.update(torch.tensor([float("inf"), 1.0, -2.5]))
-    found.update(torch.tensor([float("nan"), 3.9, -4.0, 3e38, -float("inf")]))
-    assert found.histogram().T.tolist() == [[0, 1, 1, 0], [0, 0, 0, 1]]
-    assert found.means[0] == float("inf")
+    statistics = Statistics("layer", bins=4, max_value=4.0)
+    statistics.update(torch.tensor([float("inf"), 1.0, -2.5]))
+    statistics.update(torch.tensor([float("nan"), 3.9, -4.0, 3e38, -float("inf")]))
+    assert statistics.histogram().T.tolist() == [[0, 1, 1, 0], [0, 0, 0, 1]]
+    assert statistics.means[0] == float("inf")
 
 
-@pytest.mark.parametrize("options", [{"bins": 0}, {"reach": 0.0}, {"reach": float("nan")}])
+@pytest.mark.parametrize("options", [{"bins": 0}, {"max_value": 0.0}, {"max_value": float("nan")}])
 def test_a_histogram_without_bins_is_refused(options):
-    with pytest.raises(ValueError, match="bins must be at least 1 and reach positive, got"):
+    with pytest.raises(ValueError, match="bins must be at least 1 and max_value positive, got"):
         Statistics("layer", **options)
 
 
-def test_activations_are_told_by_module_nested_ones_too(net):
+def test_activations_are_kept_by_module_nested_ones_too(net):
     x = normal(6, 5)
     with ActivationStatistics(modules_of(net, nn.ReLU)) as watched:
         net(x)
         watched.recording = False
         net(x)
-    assert [found.name for found in watched.statistics] == ["1", "2.1"]
+    assert [statistics.name for statistics in watched.statistics] == ["1", "2.1"]
     first, second = watched.statistics
     assert first.means == pytest.approx([net[:2](x).mean().item()])
     assert second.stds == pytest.approx([net[:3](x).std(correction=0).item()])
@@ -165,7 +165,7 @@ def test_activations_are_told_by_module_nested_ones_too(net):
     assert on(net) == 0
 
 
-def test_gradients_are_told_by_module(net):
+def test_gradients_are_kept_by_module(net):
     with ActivationStatistics({"head": net[3]}, backward=True) as watched:
         out = net(normal(6, 5))
         (out * normal(6, 2, seed=1)).sum().backward()
@@ -178,7 +178,7 @@ def test_a_module_that_is_used_twice_counts_twice_and_is_named_once():
     x = normal(3, 4)
     with ActivationStatistics(model) as watched:
         model(x)
-    assert [found.name for found in watched.statistics] == ["0 Linear", "1 ReLU", "2 Linear"]
+    assert [statistics.name for statistics in watched.statistics] == ["0 Linear", "1 ReLU", "2 Linear"]
     assert watched.statistics[1].means == pytest.approx([model[:2](x).mean().item(), model(x).mean().item()])
     assert on(model) == 0
 

@@ -81,12 +81,12 @@ def test_lsuv_brings_a_bad_net_to_unit_variance_and_leaves_the_rest():
     assert torch.equal(torch.get_rng_state(), random)
     assert not any(m._forward_hooks for m in model.modules())
     x = images()
-    for block, (mean, deviation) in zip(blocks, reached.values(), strict=True):
+    for block, (mean, std) in zip(blocks, reached.values(), strict=True):
         x = block(x)
         assert x.mean().item() == pytest.approx(mean, abs=1e-5)
         assert abs(mean) < 1e-3
-        assert x.std(correction=0).item() == pytest.approx(deviation, abs=1e-5)
-        assert abs(deviation - 1) < 1e-3
+        assert x.std(correction=0).item() == pytest.approx(std, abs=1e-5)
+        assert abs(std - 1) < 1e-3
 
 
 def test_lsuv_does_nothing_twice():
@@ -198,7 +198,7 @@ def test_the_same_depth_without_norm_and_without_fixup_explodes():
     assert features(images(32)).std().item() > 1e3
 
 
-def deviation(fan_in: int, fan_out: int) -> float:
+def std(fan_in: int, fan_out: int) -> float:
     return math.sqrt(2 / (fan_in + fan_out))
 
 
@@ -211,11 +211,11 @@ def test_t_fixup_scales_values_outputs_and_perceptrons_of_an_encoder():
     for layer in model.layers:
         query, key, value = layer.self_attn.in_proj_weight.chunk(3)
         for weight in (query, key):
-            assert weight.std().item() == pytest.approx(deviation(64, 64), rel=0.05)
+            assert weight.std().item() == pytest.approx(std(64, 64), rel=0.05)
         for weight in (value, layer.self_attn.out_proj.weight):
-            assert weight.std().item() == pytest.approx(scale * deviation(64, 64), rel=0.05)
+            assert weight.std().item() == pytest.approx(scale * std(64, 64), rel=0.05)
         for weight in (layer.linear1.weight, layer.linear2.weight):
-            assert weight.std().item() == pytest.approx(scale * deviation(64, 128), rel=0.05)
+            assert weight.std().item() == pytest.approx(scale * std(64, 128), rel=0.05)
     assert embedding.weight.std().item() == pytest.approx((9 * 16) ** -0.25 / 8, rel=0.05)
     assert not any(isinstance(m, nn.LayerNorm) for m in model.modules())
 
@@ -227,16 +227,16 @@ def test_t_fixup_scales_both_attentions_of_a_decoder():
     for layer in model.decoder.layers:
         for attention in (layer.self_attn, layer.multihead_attn):
             query, _, value = attention.in_proj_weight.chunk(3)
-            assert query.std().item() == pytest.approx(deviation(32, 32), rel=0.1)
-            assert value.std().item() == pytest.approx(scale * deviation(32, 32), rel=0.1)
-        assert layer.linear2.weight.std().item() == pytest.approx(scale * deviation(32, 64), rel=0.1)
+            assert query.std().item() == pytest.approx(std(32, 32), rel=0.1)
+            assert value.std().item() == pytest.approx(scale * std(32, 32), rel=0.1)
+        assert layer.linear2.weight.std().item() == pytest.approx(scale * std(32, 64), rel=0.1)
 
 
 def test_t_fixup_knows_attention_over_other_widths():
     layer = nn.TransformerEncoderLayer(32, 2, 64)
     layer.self_attn = nn.MultiheadAttention(32, 2, kdim=16, vdim=16)
     t_fixup_(nn.Sequential(layer), generator=torch.Generator().manual_seed(0))
-    assert layer.self_attn.v_proj_weight.std().item() == pytest.approx(0.67 * deviation(16, 32), rel=0.1)
+    assert layer.self_attn.v_proj_weight.std().item() == pytest.approx(0.67 * std(16, 32), rel=0.1)
 
 
 def test_a_transformer_without_norms_runs_the_same_in_both_modes():

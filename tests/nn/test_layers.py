@@ -26,7 +26,7 @@ def test_general_relu_is_torchs_shifted_and_cut():
     assert torch.equal(GeneralReLU()(x), F.relu(x))
     assert torch.equal(GeneralReLU(0.2)(x), F.leaky_relu(x, 0.2))
     torch.testing.assert_close(GeneralReLU(0.2, 0.4, 1.5)(x), (F.leaky_relu(x, 0.2) - 0.4).clamp(max=1.5))
-    assert repr(GeneralReLU(0.2, 0.4, 1.5)) == "GeneralReLU(leak=0.2, subtract=0.4, maximum=1.5)"
+    assert repr(GeneralReLU(0.2, 0.4, 1.5)) == "GeneralReLU(negative_slope=0.2, subtract=0.4, maximum=1.5)"
     assert repr(GeneralReLU()) == "GeneralReLU()"
     assert repr(GeneralReLU(maximum=0.0)) == "GeneralReLU(maximum=0)"
 

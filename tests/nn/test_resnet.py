@@ -16,7 +16,7 @@ def test_branch_and_shortcut_agree_on_the_shape(block, c_in, c_out, stride, side
     assert y.shape == (2, c_out, -(-side // stride), -(-side // stride))
 
 
-def test_a_silent_branch_leaves_the_identity():
+def test_a_zero_initialised_branch_leaves_the_identity():
     x = torch.randn(2, 4, 8, 8)
     block = ResBlock(4, 4)
     nn.init.zeros_(block.branch[1].norm.weight)

@@ -45,14 +45,14 @@ MODELS = {
 def test_flops_and_parameters_are_torchs(name):
     make, shapes = MODELS[name]
     model, inputs = make(), [torch.randn(shape) for shape in shapes]
-    told = summary(model, inputs)
+    result = summary(model, inputs)
     model.train()  # in evaluation torch's counter does not see into the fused transformer layer
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(*inputs)
-    assert told.flops == counter.get_total_flops() > 0
-    assert told.parameters == sum(p.numel() for p in model.parameters())
-    assert sum(row.flops for row in told.rows) == told.flops
-    assert sum(row.parameters for row in told.rows) == told.parameters
+    assert result.flops == counter.get_total_flops() > 0
+    assert result.parameters == sum(p.numel() for p in model.parameters())
+    assert sum(row.flops for row in result.rows) == result.flops
+    assert sum(row.parameters for row in result.rows) == result.parameters
 
 
 def test_counts_by_hand():
@@ -77,9 +77,9 @@ def test_what_belongs_to_no_leaf_is_a_row_of_its_own():
 def test_shared_and_frozen_weights_count_once():
     layer = nn.Linear(4, 4)
     frozen = nn.Linear(4, 2).requires_grad_(False)
-    told = summary(nn.Sequential(layer, layer, frozen), torch.randn(3, 4))
-    assert (told.parameters, told.trainable) == (30, 20)
-    assert told.flops == 2 * 3 * (2 * 16 + 8)
+    result = summary(nn.Sequential(layer, layer, frozen), torch.randn(3, 4))
+    assert (result.parameters, result.trainable) == (30, 20)
+    assert result.flops == 2 * 3 * (2 * 16 + 8)
 
 
 def test_depth_folds_parts_into_their_holder():
@@ -105,9 +105,9 @@ class Listed(nn.Module):
 
 
 def test_a_list_of_layers_folds_as_well():
-    told = summary(Listed(), torch.randn(2, 4), depth=1)
-    (row,) = told.rows
-    assert (row.name, row.parameters, row.flops) == ("layers", 40, told.flops)
+    result = summary(Listed(), torch.randn(2, 4), depth=1)
+    (row,) = result.rows
+    assert (row.name, row.parameters, row.flops) == ("layers", 40, result.flops)
 
 
 def snapshot(model: nn.Module) -> tuple:
@@ -157,12 +157,12 @@ def test_the_model_is_left_as_it_was(fails):
 
 
 def test_it_reads_in_a_terminal_and_on_a_page():
-    told = summary(nn.Sequential(nn.Linear(1000, 100), nn.ReLU()), torch.randn(7, 1000))
-    lines = str(told).splitlines()
+    result = summary(nn.Sequential(nn.Linear(1000, 100), nn.ReLU()), torch.randn(7, 1000))
+    lines = str(result).splitlines()
     assert lines[0].split() == ["module", "kind", "output", "parameters", "FLOPs"]
     assert lines[2].split() == ["0", "Linear", "7", "x", "100", "100,100", "1.4", "M"]
     assert lines[-1].split() == ["total", "input", "7", "x", "1000", "100,100", "1.4", "M"]
-    page = told._repr_markdown_().splitlines()
+    page = result._repr_markdown_().splitlines()
     assert page[2] == "| 0 | Linear | 7 x 100 | 100,100 | 1.4 M |"
     assert page[-1].startswith("| **total** |  | **input 7 x 1000** | **100,100** |")
     assert all(line.count("|") == 6 for line in page)

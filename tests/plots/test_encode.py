@@ -17,14 +17,14 @@ from tests.plots.figures import decode
 
 
 @settings(deadline=None, max_examples=8)
-@given(colors=st.integers(2, 256), seed=st.integers(0, 99))
-def test_quantising_keeps_size_and_the_commonest_colours(colors, seed):
+@given(colours=st.integers(2, 256), seed=st.integers(0, 99))
+def test_quantising_keeps_size_and_the_commonest_colours(colours, seed):
     rng = np.random.default_rng(seed)
     pixels = rng.integers(0, 256, (40, 30, 3), dtype=np.uint8)
     pixels[:20] = (0xFC, 0xFC, 0xFA)
-    reduced = decode(encode(pixels, colors))
+    reduced = decode(encode(pixels, colours))
     assert reduced.size == (30, 40)
-    assert len(reduced.getcolors()) <= colors
+    assert len(reduced.getcolors()) <= colours
     assert (np.asarray(reduced.convert("RGB"))[:20] == (0xFC, 0xFC, 0xFA)).all()
 
 
@@ -57,10 +57,10 @@ def test_a_quantised_figure_looks_the_same_in_a_third_of_the_bytes():
     assert {tuple(round(255 * part) for part in to_rgb(colour)) for colour in plots.PALETTE} <= seen
 
 
-@pytest.mark.parametrize("colors", [1, 257])
-def test_a_palette_has_2_to_256_colours(colors):
-    with pytest.raises(ValueError, match=f"from 2 to 256, got {colors}"):
-        plots.png(Figure(), colors=colors)
+@pytest.mark.parametrize("colours", [1, 257])
+def test_a_palette_has_2_to_256_colours(colours):
+    with pytest.raises(ValueError, match=f"from 2 to 256, got {colours}"):
+        plots.png(Figure(), colours=colours)
 
 
 def test_a_figure_becomes_a_jpeg_that_a_cell_shows():

@@ -1,4 +1,4 @@
-"""Colours are told apart by every eye, and figures are paper."""
+"""Colours can be distinguished with any colour vision, and figures are paper."""
 
 import itertools
 
@@ -20,7 +20,7 @@ SIGHTS = {
 
 
 @pytest.mark.parametrize("sight", SIGHTS)
-def test_the_palette_is_told_apart(sight):
+def test_the_palette_can_be_distinguished(sight):
     seen = np.clip([linear(colour) @ np.transpose(SIGHTS[sight]) for colour in plots.PALETTE], 0, 1)
     lab = rgb2lab(np.where(seen <= 0.0031308, seen * 12.92, 1.055 * seen ** (1 / 2.4) - 0.055))
     assert min(deltaE_ciede2000(a, b) for a, b in itertools.combinations(lab, 2)) > 15

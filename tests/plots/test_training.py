@@ -31,8 +31,8 @@ def test_the_plot_shows_losses_rates_and_momenta():
     assert list(valid.get_ydata()) == [2.0, 1.5, 1.0]
     assert left.get_ylim()[0] == 0
     assert left.get_ylim()[1] > max(valid.get_ydata())
-    rate, momentum = right.lines
-    assert list(rate.get_ydata()) == [1.0] * 21
+    lr, momentum = right.lines
+    assert list(lr.get_ydata()) == [1.0] * 21
     assert list(momentum.get_ydata()) == [0.9] * 21
 
 
@@ -55,13 +55,13 @@ def test_nothing_recorded_cannot_be_drawn():
 
 
 def test_the_plot_of_a_finder_marks_the_suggestion():
-    rates, means = np.geomspace(1e-4, 1, 21).tolist(), smoothed(LOSSES, 0.9)
-    (ax,) = plot_lr_find(rates, LOSSES, means, rates[9]).axes
+    lrs, means = np.geomspace(1e-4, 1, 21).tolist(), smoothed(LOSSES, 0.9)
+    (ax,) = plot_lr_find(lrs, LOSSES, means, lrs[9]).axes
     assert ax.get_xscale() == "log"
     batch, line, mark = ax.lines
-    assert list(batch.get_xdata()) == rates
+    assert list(batch.get_xdata()) == lrs
     assert list(batch.get_ydata()) == LOSSES
     assert list(line.get_ydata()) == means
-    assert set(mark.get_xdata()) == {rates[9]}
+    assert set(mark.get_xdata()) == {lrs[9]}
     (ax,) = plot_lr_find([0.1, 0.2], [1.0, 2.0], [1.0, 2.0], 0.1).axes  # a loss that only grows
     assert ax.get_ylim()[0] < ax.get_ylim()[1]

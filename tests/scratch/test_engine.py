@@ -93,13 +93,13 @@ def test_a_graph_deeper_than_pythons_stack_is_walked():
     end.backward()
     assert start.grad == 1.0
     assert end.data == pytest.approx(3.0)
-    assert len(end.history()) == 40_001
+    assert len(end.topological_order()) == 40_001
 
 
-def test_history_has_parents_before_children_and_everything_once():
+def test_the_topological_order_has_parents_before_children_and_each_once():
     a, b = Value(2.0), Value(3.0)
     result = (a * b + a) / b
-    order = result.history()
+    order = result.topological_order()
     assert len({id(value) for value in order}) == len(order) == 5
     assert order[-1] is result
     places = {id(value): place for place, value in enumerate(order)}
@@ -124,7 +124,7 @@ def test_python_and_numpy_numbers_stand_on_either_side():
     assert sum([a, a, a]).data == 12.0
 
 
-def test_slopes_at_the_corners_are_torchs():
+def test_local_gradients_at_the_corners_are_torchs():
     for function in (lambda x: x.relu(), lambda x: x**0.5, lambda x: x**0, lambda x: x**1, lambda x: x**2):
         a, t = Value(0.0), torch.tensor(0.0, dtype=torch.float64, requires_grad=True)
         function(a).backward()

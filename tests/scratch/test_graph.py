@@ -24,13 +24,13 @@ def texts(figure) -> list[str]:
 
 def test_every_number_and_operation_is_drawn_once():
     result = example()
-    history = result.history()
+    values = result.topological_order()
     figure = draw_graph(result)
     patches = figure.axes[0].patches
-    assert sum(isinstance(patch, FancyBboxPatch) for patch in patches) == len(history)
-    assert sum(isinstance(patch, Circle) for patch in patches) == sum(bool(value.parents) for value in history)
+    assert sum(isinstance(patch, FancyBboxPatch) for patch in patches) == len(values)
+    assert sum(isinstance(patch, Circle) for patch in patches) == sum(bool(value.parents) for value in values)
     shown = texts(figure)
-    for value in history:
+    for value in values:
         assert f"{value.data:.4g}".replace("-", "−") in shown
         assert f"{value.grad:.4g}".replace("-", "−") in shown
     assert {"a", "b", "result", "×", "tanh", "÷", "exp", "−", "+", "**2"} <= set(shown)
@@ -77,7 +77,7 @@ def test_it_is_laid_out_the_same_each_time():
 
 
 def test_what_cannot_be_drawn_is_refused():
-    with pytest.raises(TypeError, match="history of a Value, got float"):
+    with pytest.raises(TypeError, match="graph of a Value, got float"):
         draw_graph(3.0)
     with pytest.raises(ValueError, match="101 numbers cannot be read; draw_graph takes at most 60"):
         draw_graph(sum([Value(1.0) for _ in range(50)]))

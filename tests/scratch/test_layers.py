@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib.scratch.layers import MSE, Linear, Model, ReLU, SoftmaxCrossEntropy, log_softmax
+from lib.scratch.layers import MSE, Linear, ReLU, Sequential, SoftmaxCrossEntropy, log_softmax
 
 SIZES = st.integers(1, 9)
 SEEDS = st.integers(0, 2**31)
@@ -98,7 +98,7 @@ def test_log_softmax_is_that_of_torch_over_the_last_axis():
 def test_a_model_goes_all_the_way_back(n, inputs, hidden, outputs, seed, classify):
     generator = torch.Generator().manual_seed(seed)
     options = {"dtype": torch.float64, "generator": generator}
-    model = Model(Linear(inputs, hidden, **options), ReLU(), Linear(hidden, outputs, **options))
+    model = Sequential(Linear(inputs, hidden, **options), ReLU(), Linear(hidden, outputs, **options))
     x = normal(n, inputs, seed=seed)
     targets = torch.randint(outputs, (n,), generator=generator) if classify else normal(n, outputs, seed=seed + 1)
     loss = SoftmaxCrossEntropy() if classify else MSE()
@@ -174,7 +174,7 @@ def test_any_optimiser_can_use_the_gradients():
         (lambda: SoftmaxCrossEntropy()(torch.ones(2, 3), torch.tensor([[0], [1]])), r"got \[2, 3\] and \[2, 1\]"),
         (lambda: SoftmaxCrossEntropy()(torch.ones(3), torch.tensor([0, 1, 1])), r"logits \[n, classes\]"),
         (lambda: SoftmaxCrossEntropy()(torch.ones(2, 3).long(), torch.tensor([0, 1])), "floating-point"),
-        (lambda: Model(), "at least one layer"),
+        (lambda: Sequential(), "at least one layer"),
     ],
 )
 def test_what_does_not_fit_is_refused(function, words):
@@ -182,7 +182,7 @@ def test_what_does_not_fit_is_refused(function, words):
         function()
 
 
-@pytest.mark.parametrize("layer", [Linear(2, 3), ReLU(), Model(Linear(2, 3))])
+@pytest.mark.parametrize("layer", [Linear(2, 3), ReLU(), Sequential(Linear(2, 3))])
 def test_there_is_no_way_back_before_the_call(layer):
     with pytest.raises(RuntimeError, match="call it before backward"):
         layer.backward(torch.ones(4, 3))

@@ -1,1 +1,1 @@
-"""Callbacks: what hears a fit and may change it, one subject a module; each knows `LearnerState`, none the learner."""
+"""Callbacks: what observes or changes a fit, one subject a module; each knows `LearnerState`, none the learner."""

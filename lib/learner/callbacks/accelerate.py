@@ -77,13 +77,13 @@ class Accelerated(Callback):
             learn.preds, learn.batch = _rows(parts, torch.tensor(rows, device=self.accelerator.device))
 
 
-def bare(model: nn.Module) -> nn.Module:
-    """Return the model inside what several processes wrap it in."""
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Return the model inside the wrapper for several processes."""
     return model.module if isinstance(model, DistributedDataParallel) else model
 
 
 def first_process() -> bool:
-    """Tell whether this is the process that speaks and writes for all: the only one, or the first."""
+    """Tell whether this is the process that prints and writes for all: the only one, or the first."""
     return not (distributed.is_available() and distributed.is_initialized()) or distributed.get_rank() == 0
 
 

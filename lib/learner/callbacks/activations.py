@@ -9,22 +9,22 @@ from lib.nn.hooks import ActivationStatistics, Statistics
 
 
 class ActivationStats(Callback):
-    """Watch modules while a fit trains: `statistics` holds what `lib.plots.activations` draws.
+    """Record the outputs of modules while a fit trains: `statistics` holds what `lib.plots.activations` draws.
 
-    `every` says how many batches apart it looks: looking takes time, about as much as the pass of a small net. The
+    `every` records one batch of so many: it takes time, about as much as the pass of a small net. The
     hooks end with the fit.
     """
 
     whole_fit = True
 
     def __init__(
-        self, modules: Iterable, *, every: int = 1, bins: int = 40, reach: float = 10.0, backward: bool = False
+        self, modules: Iterable, *, every: int = 1, bins: int = 40, max_value: float = 10.0, backward: bool = False
     ) -> None:
         if every < 1:
             raise ValueError(f"every must be at least 1, got {every}")
         self.every = every
         self.modules = list(modules.items() if isinstance(modules, dict) else modules)
-        self.options = {"bins": bins, "reach": reach, "backward": backward}
+        self.options = {"bins": bins, "max_value": max_value, "backward": backward}
         self.statistics: list[Statistics] = []
         self._hooks: ActivationStatistics | None = None
 

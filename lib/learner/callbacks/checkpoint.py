@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from lib.learner.callback import Callback, LearnerState, name_of
-from lib.learner.callbacks.accelerate import bare, first_process
+from lib.learner.callbacks.accelerate import first_process, unwrapped
 from lib.nn.state import random_states, set_random_states
 
 
@@ -27,29 +27,29 @@ class Checkpoint(Callback):
     never replaced. Of several processes the first one writes.
     """
 
-    order = 110  # the last to see an epoch, and the last to begin
+    order = 110  # called last, at the end of an epoch and at the start
     whole_fit = True
 
     def __init__(self, path: str | Path, *, resume: bool = True) -> None:
         self.path, self.resume = Path(path), resume
 
     def before_fit(self, learn: LearnerState) -> None:
-        self.keepers = _keepers(learn)
+        self.stateful = _stateful(learn)
         if not self.path.exists():
             return
         state = read(self.path)  # also where it is only to be replaced: nothing but a checkpoint is
         if not self.resume:
             return
         try:
-            _compare("weights", _shapes(state["model"]), _shapes(bare(learn.model).state_dict()))
-            _compare("callbacks", state["callbacks"].keys(), self.keepers.keys())
+            _compare("weights", _shapes(state["model"]), _shapes(unwrapped(learn.model).state_dict()))
+            _compare("callbacks", state["callbacks"].keys(), self.stateful.keys())
             learn.optimiser.load_state_dict(state["optimiser"])
         except (KeyError, ValueError) as error:
             raise ValueError(
                 f"{self.path}: a checkpoint of another fit ({error}); remove it, or pass resume=False to replace it"
             ) from error
-        bare(learn.model).load_state_dict(state["model"])
-        for name, callback in self.keepers.items():
+        unwrapped(learn.model).load_state_dict(state["model"])
+        for name, callback in self.stateful.items():
             callback.load_state_dict(state["callbacks"][name])
         learn.epoch, learn.step_count = state["epoch"], state["step_count"]
         set_random_states(state["random"], learn.data.train, learn.data.valid)
@@ -58,9 +58,9 @@ class Checkpoint(Callback):
         if not first_process():
             return
         state = {
-            "model": bare(learn.model).state_dict(),
+            "model": unwrapped(learn.model).state_dict(),
             "optimiser": learn.optimiser.state_dict(),
-            "callbacks": {name: callback.state_dict() for name, callback in self.keepers.items()},
+            "callbacks": {name: callback.state_dict() for name, callback in self.stateful.items()},
             "epoch": learn.epoch + 1,
             "step_count": learn.step_count,
             "random": random_states(learn.data.train, learn.data.valid),
@@ -68,21 +68,21 @@ class Checkpoint(Callback):
         write(state, self.path)
 
 
-def _keepers(learn: LearnerState) -> dict[str, Callback]:
+def _stateful(learn: LearnerState) -> dict[str, Callback]:
     """Return the callbacks that have a state, under names that are the same in each run."""
-    keepers = [callback for callback in learn.heard_by if hasattr(callback, "state_dict")]
-    return {f"{i} {name_of(callback)}": callback for i, callback in enumerate(keepers)}
+    stateful = [callback for callback in learn.active_callbacks if hasattr(callback, "state_dict")]
+    return {f"{i} {name_of(callback)}": callback for i, callback in enumerate(stateful)}
 
 
 def _shapes(weights: dict[str, Any]) -> set[str]:
     return {f"{name} {list(getattr(value, 'shape', []))}" for name, value in weights.items()}
 
 
-def _compare(what: str, kept: Iterable[str], here: Iterable[str]) -> None:
-    kept, here = set(kept), set(here)
-    if kept != here:
-        told = (", ".join(sorted(names)) or "nothing else" for names in (kept - here, here - kept))
-        raise ValueError("its {} have {}, those of this fit {}".format(what, *told))
+def _compare(what: str, saved: Iterable[str], current: Iterable[str]) -> None:
+    saved, current = set(saved), set(current)
+    if saved != current:
+        differences = (", ".join(sorted(names)) or "nothing else" for names in (saved - current, current - saved))
+        raise ValueError("its {} have {}, those of this fit {}".format(what, *differences))
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The learning-rate finder: let the rate grow batch by batch and watch the loss (Smith 2017, arXiv 1506.01186)."""
+"""The learning-rate finder: let the rate grow batch by batch and record the loss (Smith 2017, arXiv 1506.01186)."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ DIVERGED = 4.0
 
 
 @dataclass(frozen=True)
-class LrFind:
-    """Learning rates, the loss at each, smoothed as well, and the rate at which the smoothed loss falls fastest."""
+class LRFinderResult:
+    """Learning rates, the loss at each, smoothed as well, and the one at which the smoothed loss falls fastest."""
 
     lrs: list[float]
     losses: list[float]
@@ -23,21 +23,21 @@ class LrFind:
     suggestion: float
 
 
-class Finder(Callback):
-    """Multiply the rate after each batch, and end when the smoothed loss has quadrupled or the steps are done."""
+class LRFinder(Callback):
+    """Multiply the learning rate after each batch; end when the smoothed loss has quadrupled or the steps are done."""
 
     order = 100
 
     def __init__(self, start: float, stop: float, steps: int) -> None:
         if not 0 < start < stop < math.inf or steps < 2:
             raise ValueError(f"expected 0 < start < stop and steps of at least 2, got {start}, {stop} and {steps}")
-        self.rates = np.geomspace(start, stop, steps).tolist()
+        self.lrs = np.geomspace(start, stop, steps).tolist()
         self.losses: list[float] = []
         self.smoothed: list[float] = []
 
     def before_batch(self, learn: LearnerState) -> None:
         for group in learn.optimiser.param_groups:
-            group["lr"] = self.rates[len(self.losses)]
+            group["lr"] = self.lrs[len(self.losses)]
 
     def after_loss(self, learn: LearnerState) -> None:
         loss = learn.loss_value.item()
@@ -47,17 +47,17 @@ class Finder(Callback):
         before = self.smoothed[-1] if self.smoothed else loss
         self.smoothed.append(SMOOTH * before + (1 - SMOOTH) * loss)
         best = min(self.smoothed)
-        if len(self.losses) == len(self.rates) or self.smoothed[-1] > best + (DIVERGED - 1) * abs(best):
+        if len(self.losses) == len(self.lrs) or self.smoothed[-1] > best + (DIVERGED - 1) * abs(best):
             raise CancelFit
 
     def before_valid(self, learn: LearnerState) -> None:
         raise CancelPass
 
-    def found(self) -> LrFind:
-        """Return what was seen; raises ValueError when the loss was never finite for two batches."""
+    def result(self) -> LRFinderResult:
+        """Return what was recorded; raises ValueError when the loss was never finite for two batches."""
         if len(self.losses) < 2:
-            raise ValueError(f"the loss was not finite at the learning rate {self.rates[len(self.losses)]:.3g}")
-        rates = self.rates[: len(self.losses)]
+            raise ValueError(f"the loss was not finite at the learning rate {self.lrs[len(self.losses)]:.3g}")
+        lrs = self.lrs[: len(self.losses)]
         lowest = max(2, int(np.argmin(self.smoothed)) + 1)
-        slopes = np.gradient(self.smoothed[:lowest], np.log(rates[:lowest]))
-        return LrFind(rates, self.losses, self.smoothed, rates[int(np.argmin(slopes))])
+        slopes = np.gradient(self.smoothed[:lowest], np.log(lrs[:lowest]))
+        return LRFinderResult(lrs, self.losses, self.smoothed, lrs[int(np.argmin(slopes))])

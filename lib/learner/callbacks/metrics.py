@@ -19,27 +19,27 @@ class Mean:
 
     def reset(self) -> None:
         self.total, self.count = 0.0, 0
-        self._waiting: list[Tensor | float] = []
+        self._pending: list[Tensor | float] = []
         self._sizes: list[int] = []
 
     def update(self, value: Tensor | float, n: int = 1) -> None:
         """Add the mean `value` of n items."""
-        self._waiting.append(value)
+        self._pending.append(value)
         self._sizes.append(n)
-        if len(self._waiting) == AT_ONCE:
+        if len(self._pending) == MAX_PENDING:
             self._add_up()
 
     def _add_up(self) -> None:
-        """Add what waits to the total: many at once, as each tensor operation costs microseconds of its own."""
-        values = torch.stack([_tensor(value) for value in self._waiting]).flatten()
+        """Add the pending values to the total: many at once, as each tensor operation costs microseconds of its own."""
+        values = torch.stack([_tensor(value) for value in self._pending]).flatten()
         if values.itemsize < 4:
             values = values.float()  # a sum over many items needs more digits than half precision has
         sizes = torch.tensor(self._sizes, dtype=values.dtype, device=values.device)
         self.total, self.count = self.total + values @ sizes, self.count + sum(self._sizes)
-        self._waiting, self._sizes = [], []
+        self._pending, self._sizes = [], []
 
     def compute(self) -> float:
-        if self._waiting:
+        if self._pending:
             self._add_up()
         return float(self.total) / self.count if self.count else float("nan")
 
@@ -51,17 +51,17 @@ class Accuracy:
         self.reset()
 
     def reset(self) -> None:
-        self.right, self.count = 0, 0
+        self.correct, self.count = 0, 0
 
     def update(self, preds: Tensor, targets: Tensor) -> None:
         if preds.ndim < 2 or (largest := preds.argmax(1)).shape != targets.shape:
             shapes = f"{list(preds.shape)} and {list(targets.shape)}"
             raise ValueError(f"accuracy needs predictions [n, classes, ...] and targets [n, ...], got {shapes}")
-        self.right = self.right + (largest == targets).sum()
+        self.correct = self.correct + (largest == targets).sum()
         self.count += targets.numel()
 
     def compute(self) -> float:
-        return float(self.right) / self.count if self.count else float("nan")
+        return float(self.correct) / self.count if self.count else float("nan")
 
 
 class MeanOf(Mean):
@@ -83,7 +83,7 @@ class Metrics(Callback):
     torchmetrics are, or a function of both.
     """
 
-    order = -10  # logged before anyone reads it
+    order = -10  # logged before other callbacks read it
     whole_fit = True
 
     def __init__(self, **metrics: Any) -> None:
@@ -120,7 +120,7 @@ class Metrics(Callback):
     after_valid = after_train
 
 
-AT_ONCE = 64  # values that a mean lets wait
+MAX_PENDING = 64
 PARTS = ("update", "compute", "reset")
 PARTED = (Tensor, tuple, list, dict)
 

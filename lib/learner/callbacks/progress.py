@@ -18,7 +18,7 @@ class Progress(Callback):
 
     With `plot`, and a `Recorder` given, a notebook shows its plot below the table. An interrupted or failed fit leaves
     the rows that it had. In a terminal the line is drawn on standard error and wiped. Of several processes the first
-    one speaks.
+    one prints.
     """
 
     order = 90
@@ -129,9 +129,9 @@ class _Terminal:
             print(f"\r\033[K{line}", end="", file=self.stream, flush=True)
 
     def row(self, rows: list[dict]) -> None:
-        told = " · ".join(f"{name.replace('_', ' ')} {_figure(name, value)}" for name, value in rows[-1].items())
+        line = " · ".join(f"{name.replace('_', ' ')} {_figure(name, value)}" for name, value in rows[-1].items())
         self.close()
-        print(told, file=self.stream, flush=True)
+        print(line, file=self.stream, flush=True)
 
     def close(self, rows: list[dict] = ()) -> None:
         if self.live:

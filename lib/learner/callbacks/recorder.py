@@ -1,4 +1,4 @@
-"""What happened in a fit: the loss, rate and momentum of each batch, and the figures of each epoch."""
+"""What happened in a fit: the loss, learning rate and momentum of each batch, and the figures of each epoch."""
 
 from __future__ import annotations
 
@@ -62,4 +62,5 @@ class Recorder(Callback):
         return {"losses": self.losses, "lrs": self.lrs, "momenta": self.momenta, "history": self.history}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
+        self.losses, self.lrs = state["losses"], state["lrs"]
+        self.momenta, self.history = state["momenta"], state["history"]

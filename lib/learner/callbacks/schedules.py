@@ -31,7 +31,7 @@ def one_cycle(warmup: float = 0.25, start: float = 1 / 25, end: float = 4e-7) ->
 
 
 def momentum_cycle(high: float = 0.95, low: float = 0.85, warmup: float = 0.25) -> Schedule:
-    """The momentum that goes with `one_cycle`: low while the rate is high (Smith 2018, arXiv 1803.09820)."""
+    """The momentum that goes with `one_cycle`: low while the learning rate is high (Smith 2018, arXiv 1803.09820)."""
     cycle = one_cycle(warmup, 0.0, 0.0)
     return lambda progress: high - (high - low) * cycle(progress)
 
@@ -43,10 +43,10 @@ def _between(start: float, end: float, part: float) -> float:
 class Scheduled(Callback):
     """Set the learning rate (times `lr(progress)`) and the momentum (`momentum(progress)`) by batch or by epoch.
 
-    `momentum` is that of SGD, or Adam's first beta. Each parameter group keeps its own rate.
+    `momentum` is that of SGD, or Adam's first beta. Each parameter group keeps its own learning rate.
     """
 
-    order = -20  # a recorder notes the rate that is used
+    order = -20  # a recorder notes the learning rate that is used
     whole_fit = True
 
     def __init__(self, *, lr: Schedule | None = None, momentum: Schedule | None = None, by: str = "batch") -> None:
@@ -57,7 +57,7 @@ class Scheduled(Callback):
         self.lr, self.momentum, self.by = lr, momentum, by
 
     def before_fit(self, learn: LearnerState) -> None:
-        self.rates = [group["lr"] for group in learn.optimiser.param_groups]
+        self.base_lrs = [group["lr"] for group in learn.optimiser.param_groups]
         if self.momentum is not None:
             read_momentum(learn.optimiser)
 
@@ -72,8 +72,8 @@ class Scheduled(Callback):
     def _set(self, optimiser: Optimizer, progress: float) -> None:
         if self.lr is not None:
             factor = self.lr(progress)
-            for group, rate in zip(optimiser.param_groups, self.rates, strict=True):
-                group["lr"] = rate * factor
+            for group, lr in zip(optimiser.param_groups, self.base_lrs, strict=True):
+                group["lr"] = lr * factor
         if self.momentum is not None:
             momentum = self.momentum(progress)
             for group in optimiser.param_groups:

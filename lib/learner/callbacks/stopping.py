@@ -8,7 +8,7 @@ from typing import Any
 from lib.learner.callback import Callback, CancelFit, CancelPass, LearnerState
 
 
-class EarlyStop(Callback):
+class EarlyStopping(Callback):
     """End the fit once `metric` of the log has not improved by `min_delta` for `patience` epochs."""
 
     order = 80
@@ -28,13 +28,15 @@ class EarlyStop(Callback):
 
     def after_epoch(self, learn: LearnerState) -> None:
         if self.metric not in learn.log:
-            raise ValueError(f"early stop watches {self.metric!r}, the log has {', '.join(learn.log) or 'nothing'}")
+            raise ValueError(
+                f"early stopping monitors {self.metric!r}, the log has {', '.join(learn.log) or 'no entry'}"
+            )
         value = self.sign * learn.log[self.metric]
         better = value < self.best - self.min_delta
         self.best, self.waited = (value, 0) if better else (self.best, self.waited + 1)
 
     def before_epoch(self, learn: LearnerState) -> None:
-        if self.waited >= self.patience:  # here, so that everyone has seen the end of the epoch before
+        if self.waited >= self.patience:  # here, after all callbacks have handled the end of the epoch before
             raise CancelFit
 
     def state_dict(self) -> dict[str, Any]:
@@ -45,24 +47,24 @@ class EarlyStop(Callback):
         self.best, self.waited = state["best"], state["waited"]
 
 
-class StopAtNaN(Callback):
-    """Raise FloatingPointError, with epoch, batch and rate, before a loss that is not finite reaches the weights."""
+class TerminateOnNaN(Callback):
+    """Raise FloatingPointError, with epoch, batch and learning rate, where a training loss is not finite."""
 
     order = -5
     whole_fit = True
 
     def after_loss(self, learn: LearnerState) -> None:
         if learn.training and not math.isfinite(loss := learn.loss_value.item()):
-            rate = learn.optimiser.param_groups[0]["lr"]
+            lr = learn.optimiser.param_groups[0]["lr"]
             raise FloatingPointError(
-                f"the loss is {loss} at epoch {learn.epoch}, batch {learn.batch_index}, learning rate {rate:.3g}"
+                f"the loss is {loss} at epoch {learn.epoch}, batch {learn.batch_index}, learning rate {lr:.3g}"
             )
 
 
 class SingleBatch(Callback):
     """One training batch, one validation batch and the end: does it run at all?"""
 
-    order = 200  # after everyone has seen the batch
+    order = 200  # after all other callbacks
     whole_fit = True
 
     def after_batch(self, learn: LearnerState) -> None:

@@ -17,7 +17,7 @@ from tests.learner.problem import learner, loaders, net, normal, raising, same, 
 from tests.learner.process import train
 
 
-def test_one_accelerated_process_is_the_plain_fit_and_leaves_the_model_bare():
+def test_one_accelerated_process_is_the_plain_fit_and_leaves_the_model_unwrapped():
     model = net(dropout=0.3)
     torch.manual_seed(0)
     callback = Accelerated(Accelerator(cpu=True))
@@ -29,7 +29,7 @@ def test_one_accelerated_process_is_the_plain_fit_and_leaves_the_model_bare():
     assert callback.accelerator._models == []
 
 
-def test_an_error_leaves_the_model_bare():
+def test_an_error_leaves_the_model_unwrapped():
     model = net()
     with pytest.raises(OSError, match="broken"):
         learner([Accelerated(Accelerator(cpu=True)), raising("after_loss", OSError("broken"))], model=model).fit(1)
@@ -46,7 +46,7 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def two_processes(tmp_path_factory):
-    """What each of two processes found and said, and the checkpoint that they left."""
+    """What each of two processes computed and printed, and the checkpoint that they left."""
     folder = tmp_path_factory.mktemp("processes")
     here = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
     here |= {"ACCELERATE_USE_CPU": "true", "ACCELERATE_MIXED_PRECISION": "no"}
@@ -64,12 +64,12 @@ def two_processes(tmp_path_factory):
         for rank, file in enumerate(files)
     ]
     try:
-        told = [process.communicate(timeout=150)[0] for process in started]
+        printed = [process.communicate(timeout=150)[0] for process in started]
     finally:
         for process in started:
             process.kill()
-    assert [process.returncode for process in started] == [0, 0], "\n".join(told)
-    return [torch.load(file) for file in files], told, folder / "fit.checkpoint"
+    assert [process.returncode for process in started] == [0, 0], "\n".join(printed)
+    return [torch.load(file) for file in files], printed, folder / "fit.checkpoint"
 
 
 def near(ours, theirs) -> bool:
@@ -85,18 +85,18 @@ def near(ours, theirs) -> bool:
 
 @pytest.mark.slow
 def test_two_processes_have_the_gradients_losses_and_metrics_of_one(two_processes):
-    found, alone = two_processes[0], train()
+    results, alone = two_processes[0], train()
     assert [len(batch) for batch in loaders(52, 9).train.tensors[0].split(9)] == [9] * 5 + [7]
-    for process in found:
+    for process in results:
         for name, expected in alone.items():
             assert near(process[name], expected), name
-    assert same(found[0]["gradients"], found[1]["gradients"])
+    assert same(results[0]["gradients"], results[1]["gradients"])
 
 
 @pytest.mark.slow
 def test_the_first_of_two_processes_speaks_and_leaves_a_checkpoint_that_one_process_takes_up(two_processes):
-    _, told, path = two_processes
-    assert [text.count("train loss") for text in told] == [1, 0]
+    _, printed, path = two_processes
+    assert [text.count("train loss") for text in printed] == [1, 0]
     ours = learner([Progress(), Checkpoint(path)], model=net(seed=5)).fit(1)
     assert same(weights(ours.model), read(path)["model"])
 

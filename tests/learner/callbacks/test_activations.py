@@ -20,7 +20,7 @@ def test_training_batches_are_watched_and_no_others(backward):
 
     with Hooks([model[4]], keep, backward=backward):
         learn.fit(2)
-    assert [found.name for found in stats.statistics] == ["relu", "head"]
+    assert [layer.name for layer in stats.statistics] == ["relu", "head"]
     assert stats.statistics[1].means == pytest.approx([x.mean().item() for x in kept], abs=1e-7)
     assert stats.statistics[1].stds == pytest.approx([x.std(correction=0).item() for x in kept], rel=1e-5)
     assert len(kept) == 14
@@ -29,12 +29,12 @@ def test_training_batches_are_watched_and_no_others(backward):
 
 def test_a_second_fit_begins_anew_and_evaluation_is_not_watched():
     model = net()
-    stats = ActivationStats(model.named_children(), bins=8, reach=4.0)
+    stats = ActivationStats(model.named_children(), bins=8, max_value=4.0)
     learn = learner([stats], model=model).fit(2)
     learn.fit(1)
     learn.evaluate()
     learn.lr_find(steps=5)
-    assert [len(found.means) for found in stats.statistics] == [7] * 5
+    assert [len(layer.means) for layer in stats.statistics] == [7] * 5
     assert stats.statistics[0].histogram().shape == (8, 7)
 
 

@@ -15,7 +15,7 @@ from lib.learner import (
     Callback,
     Checkpoint,
     DataLoaders,
-    EarlyStop,
+    EarlyStopping,
     Metrics,
     MixedPrecision,
     Progress,
@@ -57,13 +57,20 @@ def whole_fit(data, optimiser, dtype=torch.bfloat16, seed=0):
     """A learner with everything that has a state, as a new process makes it."""
     torch.manual_seed(seed)
     callbacks = [
-        *(Recorder(), EMA(0.9), Metrics(accuracy=Accuracy()), EarlyStop(patience=9), MixedPrecision(dtype), Progress()),
+        *(
+            Recorder(),
+            EMA(0.9),
+            Metrics(accuracy=Accuracy()),
+            EarlyStopping(patience=9),
+            MixedPrecision(dtype),
+            Progress(),
+        ),
         Scheduled(lr=one_cycle(), momentum=momentum_cycle()),
     ]
     return learner(callbacks, optimiser, model=net(seed, dropout=0.3), data=data())
 
 
-def told(learn):
+def snapshot(learn):
     """All that a fit leaves, but the seconds."""
     recorder = learn.callbacks[0]
     return {
@@ -81,38 +88,38 @@ def told(learn):
 @pytest.mark.parametrize("optimiser", [SGD, AdamW])
 @pytest.mark.parametrize("error", [OSError("power"), KeyboardInterrupt()], ids=["error", "Ctrl-C"])
 def test_a_resumed_fit_is_the_uninterrupted_one_to_the_bit(data, optimiser, error, tmp_path):
-    expected = told(whole_fit(DATA[data], optimiser).fit(4))
+    expected = snapshot(whole_fit(DATA[data], optimiser).fit(4))
     path = tmp_path / "deep" / "fit.pt"
     broken = whole_fit(DATA[data], optimiser)
     with pytest.raises(type(error)):
         broken.fit(4, callbacks=[Checkpoint(path), Interrupt(error)])
     assert read(path)["epoch"] == 2
     resumed = whole_fit(DATA[data], optimiser, seed=8).fit(4, callbacks=[Checkpoint(path)])
-    assert same(told(resumed), expected)
+    assert same(snapshot(resumed), expected)
     assert read(path)["epoch"] == 4
 
     # and the broken learner itself, in the same process, from a file that is as it was then
     again = tmp_path / "again.pt"
     with pytest.raises(type(error)):
         whole_fit(DATA[data], optimiser).fit(4, callbacks=[Checkpoint(again), Interrupt(error)])
-    assert same(told(broken.fit(4, callbacks=[Checkpoint(again)])), expected)
+    assert same(snapshot(broken.fit(4, callbacks=[Checkpoint(again)])), expected)
 
 
 def test_the_scale_of_the_loss_is_resumed(tmp_path):
-    expected = told(whole_fit(loaders, SGD, torch.float16).fit(4))
+    expected = snapshot(whole_fit(loaders, SGD, torch.float16).fit(4))
     with pytest.raises(OSError, match="power"):
         whole_fit(loaders, SGD, torch.float16).fit(
             4, callbacks=[Checkpoint(tmp_path / "fit.pt"), Interrupt(OSError("power"))]
         )
     resumed = whole_fit(loaders, SGD, torch.float16, seed=3).fit(4, callbacks=[Checkpoint(tmp_path / "fit.pt")])
-    assert same(told(resumed), expected)
+    assert same(snapshot(resumed), expected)
 
 
 def test_a_finished_fit_is_read_and_not_repeated(tmp_path):
     expected = whole_fit(loaders, SGD).fit(2, callbacks=[Checkpoint(tmp_path / "fit.pt")])
     again = whole_fit(loaders, SGD, seed=4).fit(2, callbacks=[Checkpoint(tmp_path / "fit.pt")])
     assert same(weights(again.model), weights(expected.model))
-    assert same(told(again), told(expected))
+    assert same(snapshot(again), snapshot(expected))
 
 
 def test_without_resume_a_fit_begins_anew_and_replaces_the_file(tmp_path):

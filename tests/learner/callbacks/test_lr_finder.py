@@ -1,4 +1,4 @@
-"""The finder suggests a rate that trains, ends where the loss runs away, and says what it cannot do."""
+"""The finder suggests a learning rate that trains, ends where the loss runs away, and says what it cannot do."""
 
 import math
 from functools import partial
@@ -13,43 +13,43 @@ from lib.learner import BatchTransform, Callback, DataLoaders, Metrics, Recorder
 from tests.learner.problem import SGD, AdamW, learner, loaders, net, same, weights
 
 
-def final(optimiser, rate):
-    return learner(optimiser=optimiser).fit(3, lr=rate).evaluate()["loss"]
+def final(optimiser, lr):
+    return learner(optimiser=optimiser).fit(3, lr=lr).evaluate()["loss"]
 
 
 @pytest.mark.parametrize("optimiser", [SGD, AdamW])
 def test_the_suggestion_trains_far_better_than_a_small_or_a_large_rate(optimiser):
-    found = learner(optimiser=optimiser).lr_find()
+    result = learner(optimiser=optimiser).lr_find()
     start = learner().evaluate()["loss"]
-    good = final(optimiser, found.suggestion)
+    good = final(optimiser, result.suggestion)
     assert good < 0.8 * start
-    assert good < final(optimiser, found.suggestion / 100)
-    assert good < final(optimiser, 100 * found.suggestion)
+    assert good < final(optimiser, result.suggestion / 100)
+    assert good < final(optimiser, 100 * result.suggestion)
 
 
 def test_rates_grow_by_one_factor_and_the_loss_is_that_of_each_batch():
-    found = learner().lr_find(1e-4, 1.0, 10)
-    ratios = [b / a for a, b in zip(found.lrs, found.lrs[1:], strict=False)]
+    result = learner().lr_find(1e-4, 1.0, 10)
+    ratios = [b / a for a, b in zip(result.lrs, result.lrs[1:], strict=False)]
     assert ratios == pytest.approx([10_000 ** (1 / 9)] * 9)
-    assert (found.lrs[0], found.lrs[-1]) == (pytest.approx(1e-4), pytest.approx(1.0))
+    assert (result.lrs[0], result.lrs[-1]) == (pytest.approx(1e-4), pytest.approx(1.0))
     model, data = net().train(), loaders()
     optimiser, losses = SGD(model.parameters()), []
     for x, y in [*data.train, *data.train][:10]:
-        optimiser.param_groups[0]["lr"] = found.lrs[len(losses)]
+        optimiser.param_groups[0]["lr"] = result.lrs[len(losses)]
         optimiser.zero_grad()
         loss = F.cross_entropy(model(x), y)
         loss.backward()
         optimiser.step()
         losses.append(loss.item())
-    assert found.losses == losses
+    assert result.losses == losses
     smooth = losses[0]
-    for loss, told in zip(losses, found.smoothed, strict=True):
+    for loss, smoothed in zip(losses, result.smoothed, strict=True):
         smooth = 0.9 * smooth + 0.1 * loss
-        assert told == pytest.approx(smooth)
+        assert smoothed == pytest.approx(smooth)
 
 
 def quadratic(scale):
-    """A loss whose largest stable rate is known: gradient descent on scale/2 x^2 diverges from 2 / scale on."""
+    """A loss with a known stability limit: gradient descent on scale/2 x^2 diverges from lr = 2 / scale on."""
     ones = torch.ones(4, 1)
     model = nn.Linear(1, 1, bias=False)
     nn.init.ones_(model.weight)
@@ -62,19 +62,19 @@ def quadratic(scale):
 def test_a_diverging_run_ends_early_beyond_the_stable_rate(scale):
     learn = quadratic(scale)
     before = weights(learn.model)
-    found = learn.lr_find(1e-3 / scale, 1e5 / scale, 100)
-    assert 2 / scale < found.lrs[-1] < 2000 / scale
-    assert len(found.losses) < 100
-    assert found.suggestion < 2 / scale
-    assert all(map(math.isfinite, found.losses))
+    result = learn.lr_find(1e-3 / scale, 1e5 / scale, 100)
+    assert 2 / scale < result.lrs[-1] < 2000 / scale
+    assert len(result.losses) < 100
+    assert result.suggestion < 2 / scale
+    assert all(map(math.isfinite, result.losses))
     assert same(weights(learn.model), before)
 
 
 def test_a_loss_below_zero_does_not_end_it():
     learn = learner(loss=lambda preds, y: F.cross_entropy(preds, y) - 5)
-    found, plain = learn.lr_find(steps=20, stop=0.5), learner().lr_find(steps=20, stop=0.5)
-    assert found.losses == pytest.approx([loss - 5 for loss in plain.losses], abs=1e-5)
-    assert found.suggestion == plain.suggestion
+    result, plain = learn.lr_find(steps=20, stop=0.5), learner().lr_find(steps=20, stop=0.5)
+    assert result.losses == pytest.approx([loss - 5 for loss in plain.losses], abs=1e-5)
+    assert result.suggestion == plain.suggestion
 
 
 def test_callbacks_that_prepare_batches_are_heard_and_those_that_watch_a_fit_are_not():
@@ -82,14 +82,14 @@ def test_callbacks_that_prepare_batches_are_heard_and_those_that_watch_a_fit_are
         whole_fit = True
 
         def before_batch(self, learn):
-            pytest.fail("heard")
+            pytest.fail("called")
 
     transformed = []
     recorder = Recorder()
     count = BatchTransform(lambda batch: transformed.append(len(batch[0])) or batch)
     learn = learner([Watches(), recorder, Metrics(), count])
-    found = learn.lr_find(steps=9)
-    assert len(transformed) == len(found.losses) == 9
+    result = learn.lr_find(steps=9)
+    assert len(transformed) == len(result.losses) == 9
     assert recorder.losses == []
 
 
@@ -112,7 +112,7 @@ def test_bounds_that_make_no_sense_are_refused(options):
         learner().lr_find(**options)
 
 
-def test_a_loss_that_is_never_finite_is_told():
+def test_a_loss_that_is_never_finite_is_an_error():
     learn = learner(loss=lambda preds, y: preds.sum() * math.nan)
     before = weights(learn.model)
     with pytest.raises(ValueError, match=r"the loss was not finite at the learning rate 1e-05"):

@@ -56,11 +56,11 @@ def test_the_log_holds_the_figures_of_the_whole_pass():
         x, y = loader.tensors
         with torch.no_grad():
             preds = learn.model.eval()(x)
-        found = learn.evaluate(loader)
-        assert found["loss"] == pytest.approx(F.cross_entropy(preds, y).item(), rel=1e-5)
-        assert found["accuracy"] == accuracy_score(y, preds.argmax(1))
-        assert found["mse"] == pytest.approx(F.mse_loss(preds, F.one_hot(y, 3).float()).item(), rel=1e-5)
-        assert all(type(value) is float for value in found.values())
+        result = learn.evaluate(loader)
+        assert result["loss"] == pytest.approx(F.cross_entropy(preds, y).item(), rel=1e-5)
+        assert result["accuracy"] == accuracy_score(y, preds.argmax(1))
+        assert result["mse"] == pytest.approx(F.mse_loss(preds, F.one_hot(y, 3).float()).item(), rel=1e-5)
+        assert all(type(value) is float for value in result.values())
 
 
 def test_accuracy_of_pixels_counts_each():
@@ -74,8 +74,8 @@ def test_accuracy_of_pixels_counts_each():
     ("preds", "targets"), [((5, 3), (5, 1)), ((5, 3), (4,)), ((5,), (5,)), ((5,), ()), ((5, 3, 2), (5, 4))]
 )
 def test_shapes_that_do_not_go_together_are_refused(preds, targets):
-    told = re.escape(f"got {list(preds)} and {list(targets)}")
-    with pytest.raises(ValueError, match=rf"accuracy needs predictions \[n, classes, ...\] and targets .* {told}"):
+    message = re.escape(f"got {list(preds)} and {list(targets)}")
+    with pytest.raises(ValueError, match=rf"accuracy needs predictions \[n, classes, ...\] and targets .* {message}"):
         Accuracy().update(torch.zeros(preds), torch.zeros(targets).long())
 
 
@@ -118,22 +118,22 @@ def test_any_object_with_the_three_methods_will_do():
 def test_metrics_of_other_libraries_work(package, kind, options):
     metric = getattr(pytest.importorskip(package), kind)(**options)
     learn = learner([Metrics(f1=metric)]).fit(1)
-    found = learn.evaluate()
+    result = learn.evaluate()
     y = loaders().valid.tensors[1]
-    assert found["f1"] == pytest.approx(f1_score(y, learn.predict().argmax(1), average="macro"), rel=1e-6)
-    assert learn.log["valid_f1"] == found["f1"]
+    assert result["f1"] == pytest.approx(f1_score(y, learn.predict().argmax(1), average="macro"), rel=1e-6)
+    assert learn.log["valid_f1"] == result["f1"]
 
 
 @pytest.mark.parametrize(
-    ("metrics", "error", "told"),
+    ("metrics", "error", "message"),
     [
         ({"accuracy": Accuracy}, TypeError, "metric 'accuracy': expected an object, got the class Accuracy: call it"),
         ({"share": 0.5}, TypeError, "metric 'share': expected a function or update, compute and reset, got 0.5"),
         ({"loss": Accuracy()}, ValueError, "the loss is always logged"),
     ],
 )
-def test_what_is_no_metric_is_refused(metrics, error, told):
-    with pytest.raises(error, match=told):
+def test_what_is_no_metric_is_refused(metrics, error, message):
+    with pytest.raises(error, match=message):
         Metrics(**metrics)
 
 

@@ -26,16 +26,16 @@ class Rates(Callback):
 
 
 def groups(kind, model, **options):
-    """Return an optimiser with two groups of parameters, the second with a tenth of the rate."""
+    """Return an optimiser with two groups of parameters, the second with a tenth of the learning rate."""
     head = [*model[4].parameters()]
     body = [p for p in model.parameters() if all(p is not q for q in head)]
     return kind([{"params": body}, {"params": head, "lr": 0.01}], lr=0.1, **options)
 
 
 def seen(kind, scheduled, **options):
-    model, rates = net(), Rates()
-    learner([rates, scheduled], lambda _: groups(kind, model, **options), model=model).fit(EPOCHS)
-    return torch.tensor(rates.seen, dtype=torch.float64)
+    model, lrs = net(), Rates()
+    learner([lrs, scheduled], lambda _: groups(kind, model, **options), model=model).fit(EPOCHS)
+    return torch.tensor(lrs.seen, dtype=torch.float64)
 
 
 def expected(kind, schedule, every=1, **options):
@@ -99,17 +99,17 @@ def test_schedules_are_factors_up_to_one(schedule):
 
 
 def test_momentum_is_low_where_the_rate_is_high():
-    rate, momentum = one_cycle(), momentum_cycle()
+    lr, momentum = one_cycle(), momentum_cycle()
     assert (momentum(0), momentum(1)) == (0.95, 0.95)
     assert momentum(0.25) == pytest.approx(0.85)
-    assert rate(0.25) == 1
-    assert rate(0) == pytest.approx(1 / 25)
+    assert lr(0.25) == 1
+    assert lr(0) == pytest.approx(1 / 25)
 
 
 def test_a_recorder_notes_the_rate_that_is_used():
-    recorder, rates = Recorder(), Rates()
-    learner([recorder, rates, Scheduled(lr=one_cycle(), momentum=momentum_cycle())], AdamW).fit(2)
-    assert list(zip(recorder.lrs, recorder.momenta, strict=True)) == [groups[0] for groups in rates.seen]
+    recorder, lrs = Recorder(), Rates()
+    learner([recorder, lrs, Scheduled(lr=one_cycle(), momentum=momentum_cycle())], AdamW).fit(2)
+    assert list(zip(recorder.lrs, recorder.momenta, strict=True)) == [groups[0] for groups in lrs.seen]
 
 
 def test_the_betas_besides_the_first_stay():
@@ -124,11 +124,11 @@ def test_a_second_fit_begins_the_schedule_anew():
     learn.fit(1)
     first = recorder.lrs
     learn.fit(1, lr=0.2)
-    assert recorder.lrs == pytest.approx([2 * rate for rate in first], rel=1e-12)
+    assert recorder.lrs == pytest.approx([2 * lr for lr in first], rel=1e-12)
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "message"),
     [
         (lambda: Scheduled(lr=cosine(), by="step"), "by must be 'batch' or 'epoch', got 'step'"),
         (lambda: Scheduled(), "nothing is scheduled"),
@@ -136,8 +136,8 @@ def test_a_second_fit_begins_the_schedule_anew():
         (lambda: one_cycle(warmup=1.0), "warmup must be between 0 and 1, got 1.0"),
     ],
 )
-def test_what_cannot_be_scheduled_is_refused(make, told):
-    with pytest.raises(ValueError, match=told):
+def test_what_cannot_be_scheduled_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
         make()
 
 
@@ -153,7 +153,7 @@ def test_the_default_cycle_ends_near_nothing():
 
 
 def test_weights_follow_the_schedule():
-    """A rate of nothing in the second half leaves the weights of the first."""
+    """A learning rate of zero in the second half leaves the weights of the first."""
     half = learner([Scheduled(lr=lambda progress: float(progress < 0.5))]).fit(2)
     one = learner().fit(1)
     for p, q in zip(half.model.parameters(), one.model.parameters(), strict=True):

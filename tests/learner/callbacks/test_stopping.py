@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lib.learner import BatchTransform, Callback, EarlyStop, Recorder, SingleBatch, StopAtNaN
-from tests.learner.problem import SGD, Look, heard, learner, loaders, net, same, weights
+from lib.learner import BatchTransform, Callback, EarlyStopping, Recorder, SingleBatch, TerminateOnNaN
+from tests.learner.problem import SGD, Look, event_log, learner, loaders, net, same, weights
 
 
 class Figure(Callback):
@@ -34,19 +34,19 @@ class Figure(Callback):
 )
 def test_a_fit_ends_when_the_figure_no_longer_improves(values, options, epochs):
     recorder, kept = Recorder(), []
-    stop = EarlyStop("figure", **options)
-    learn = learner([Figure(values), stop, recorder, heard(kept, ("after_fit", "cleanup_fit"))])
+    stop = EarlyStopping("figure", **options)
+    learn = learner([Figure(values), stop, recorder, event_log(kept, ("after_fit", "cleanup_fit"))])
     learn.fit(8)
     assert len(recorder.history) == epochs
     assert kept == ["after_fit", "cleanup_fit"]
     assert len(learn.fit(8).callbacks[2].history) == epochs  # it begins anew
 
 
-def test_early_stop_watches_what_there_is():
-    with pytest.raises(ValueError, match=r"watches 'valid_accuracy', the log has train_loss, valid_loss"):
-        learner([EarlyStop("valid_accuracy")]).fit(1)
+def test_early_stopping_monitors_what_there_is():
+    with pytest.raises(ValueError, match=r"monitors 'valid_accuracy', the log has train_loss, valid_loss"):
+        learner([EarlyStopping("valid_accuracy")]).fit(1)
     with pytest.raises(ValueError, match="patience must be at least 1 epoch, got 0"):
-        EarlyStop(patience=0)
+        EarlyStopping(patience=0)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -57,9 +57,9 @@ def test_a_loss_that_is_not_finite_is_told_before_it_reaches_the_weights(value):
             if (learn.epoch, learn.batch_index) == (1, 4):
                 learn.loss_value = learn.loss_value * value
 
-    learn, look = learner([Later(), StopAtNaN()]), Look()
-    told = f"the loss is {value} at epoch 1, batch 4, learning rate 0.03"
-    with pytest.raises(FloatingPointError, match=re.escape(told)):
+    learn, look = learner([Later(), TerminateOnNaN()]), Look()
+    message = f"the loss is {value} at epoch 1, batch 4, learning rate 0.03"
+    with pytest.raises(FloatingPointError, match=re.escape(message)):
         learn.fit(2, lr=0.03, callbacks=[look])
     assert same([p.detach() for p in learn.model.parameters()], look.steps[-1])
     assert all(torch.isfinite(p).all() for p in learn.model.parameters())
@@ -67,7 +67,7 @@ def test_a_loss_that_is_not_finite_is_told_before_it_reaches_the_weights(value):
 
 
 def test_a_rate_that_is_far_too_high_is_stopped_with_finite_weights():
-    learn = learner([StopAtNaN()], model=nn.Sequential(nn.Linear(6, 9), nn.Linear(9, 3)), loss=F.mse_loss)
+    learn = learner([TerminateOnNaN()], model=nn.Sequential(nn.Linear(6, 9), nn.Linear(9, 3)), loss=F.mse_loss)
     learn.callbacks.append(BatchTransform(lambda batch: (batch[0], F.one_hot(batch[1], 3).float())))
     with pytest.raises(FloatingPointError, match=r"the loss is (inf|nan) at epoch \d, batch \d, learning rate 1e\+03"):
         learn.fit(5, lr=1e3)
@@ -77,13 +77,13 @@ def test_validation_may_be_anything():
     def loss(preds, y):
         return F.cross_entropy(preds, y) * (1 if preds.requires_grad else float("nan"))
 
-    assert learner([StopAtNaN()], loss=loss).fit(1).step_count == 7
+    assert learner([TerminateOnNaN()], loss=loss).fit(1).step_count == 7
 
 
 def test_a_single_batch_of_each_kind_and_the_end():
     kept = []
     recorder = Recorder()
-    learn = learner([SingleBatch(), recorder, heard(kept, ("after_step", "after_valid", "cleanup_fit"))]).fit(5)
+    learn = learner([SingleBatch(), recorder, event_log(kept, ("after_step", "after_valid", "cleanup_fit"))]).fit(5)
     assert kept == ["after_step", "after_valid", "cleanup_fit"]
     model, (x, y) = net().train(), next(iter(loaders().train))
     optimiser = SGD(model.parameters())
