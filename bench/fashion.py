@@ -18,7 +18,17 @@ import torch
 from torch import Tensor, nn
 
 from lib import data
-from lib.learner import Accuracy, BatchTransform, Callback, Checkpoint, Learner, Metrics, Recorder, Scheduled, one_cycle
+from lib.learner import (
+    Accuracy,
+    BatchTransform,
+    Checkpoint,
+    Learner,
+    LogProgress,
+    Metrics,
+    Recorder,
+    Scheduled,
+    one_cycle,
+)
 from lib.measure import Record
 from lib.nn.layers import convnet
 from lib.nn.resnet import ResNet
@@ -141,7 +151,7 @@ def train(
             Scheduled(lr=one_cycle(recipe.warmup)),
             recorder,
             Checkpoint(state),
-            LogProgress(f"fashion/{name}, seed {seed}", say),
+            LogProgress(lambda line: say(f"fashion/{name}, seed {seed}, {line}")),
         ],
     )
     learner.fit(recipe.epochs)
@@ -183,16 +193,3 @@ def channels_last(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     """Lay images out with the channels last, which convolutions on a CPU are faster on."""
     x, y = batch
     return x.contiguous(memory_format=torch.channels_last), y
-
-
-class LogProgress(Callback):
-    """Log after each epoch how far a run is."""
-
-    order = 95
-    whole_fit = True
-
-    def __init__(self, name: str, say: Callable[[str], None]) -> None:
-        self.name, self.say = name, say
-
-    def after_epoch(self, learn: Learner) -> None:
-        self.say(f"{self.name}, epoch {learn.epoch + 1} of {learn.epochs}: {100 * learn.log['valid_accuracy']:.2f}%")

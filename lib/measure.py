@@ -77,7 +77,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement about the world and how it fared on a run: "held", "did not hold", or "not told" (too wide a spread).
+    """A statement about the world and how it fared on a run: "held", "did not hold" or "inconclusive" (a wide spread).
 
     `seen` is what was measured, in words.
     """
@@ -106,16 +106,16 @@ class Comparison:
     n: int
 
     def above(self, limit: float) -> bool | None:
-        """Say whether the ratio lies above `limit`; None, so not told, where `limit` is between its quartiles."""
+        """Say whether the ratio lies above `limit`; None, so inconclusive, where `limit` is between its quartiles."""
         return None if self.low <= limit <= self.high else self.ratio > limit
 
     def below(self, limit: float) -> bool | None:
-        """Say whether the ratio lies below `limit`; None, so not told, where `limit` is between its quartiles."""
+        """Say whether the ratio lies below `limit`; None, so inconclusive, where `limit` is between its quartiles."""
         return None if self.low <= limit <= self.high else self.ratio < limit
 
 
 def every(*verdicts: bool | None) -> bool | None:
-    """Return False if one of the verdicts is False, else None if one is not told, else True."""
+    """Return False if one of the verdicts is False, else None if one is inconclusive, else True."""
     if any(verdict is False for verdict in verdicts):
         return False
     return None if None in verdicts else True

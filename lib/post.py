@@ -27,7 +27,7 @@ RECORD = "application/vnd.lib.record+json"
 CLAIM = "application/vnd.lib.claim+json"
 COLOPHON = "application/vnd.lib.colophon+json"
 WILL_BE_COMMITTED = "LIB_WILL_BE_COMMITTED"  # the runner sets it to 1
-STATES = {True: "held", False: "did not hold", None: "not told"}
+STATES = {True: "held", False: "did not hold", None: "inconclusive"}
 LAST_ERROR = ("last_exc", "last_value", "last_type", "last_traceback")  # where Python keeps it, in sys
 LAST_SHOWN = ("_", "__", "___")  # where IPython keeps what cells showed
 
@@ -183,7 +183,7 @@ def _verdict(claim: measure.Claim, budget: str) -> str:
     if claim.state == "did not hold":
         return f"✗ {sentence}: **did not hold on this run**" + (f" *({seen})*" if seen else "")
     why = "a smoke run judges nothing" if budget == "smoke" else f"too wide a spread{'; ' * bool(seen)}{seen}"
-    return f"– {sentence}: not told *({why})*"
+    return f"– {sentence}: inconclusive *({why})*"
 
 
 def _counted(claims: list[measure.Claim]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 LIMIT = 800_000  # bytes of stored outputs a post
 CLAIM = "application/vnd.lib.claim+json"
-CLAIM_STATES = ("held", "did not hold", "not told")
+CLAIM_STATES = ("held", "did not hold", "inconclusive")
 COLOPHON = "application/vnd.lib.colophon+json"
 NAME = re.compile(r"\d\d-[a-z0-9]+(-[a-z0-9]+)*")
 VIEW_STATE = ("papermill", "execution", "ExecuteTime", "collapsed", "scrolled", "colab", "outputId", "vscode")

@@ -57,7 +57,7 @@ def summary(results: list[Result], options: Options) -> str:
 
 
 def claims(results: list[Result], options: Options) -> str:
-    """Count the posts' claims by how they fared, and tell each that did not hold or was not told; empty without any."""
+    """Count the posts' claims by how they fared, and name each that did not hold or is inconclusive; empty without."""
     told = [(result.post, claim) for result in results for claim in result.claims]
     if not told:
         return ""

@@ -16,7 +16,7 @@ MARK = "<!-- Derived from posts and benchmarks before each render; not committed
 RECORD = "application/vnd.lib.record+json"
 COMPARE = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt, "=": operator.eq}
 COLUMNS = {"What": 34, "Value": 12, "Spread": 14, "Against": 26, "Target": 14}  # and their widths
-LOOKS = dict(zip(notebook.CLAIM_STATES, (".met", ".missed", ".untold"), strict=True))
+LOOKS = dict(zip(notebook.CLAIM_STATES, (".met", ".missed", ".inconclusive"), strict=True))
 
 
 def write(root: Path, posts: Path | None = None) -> Path:

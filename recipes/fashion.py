@@ -16,7 +16,7 @@ from torch import nn
 from lib import data, measure
 from lib.data import weights
 from lib.diffusion.fashion import CLASSES, COMMAND, MODELS, REGIMES, RUNS, manifest_of, preprocess
-from lib.diffusion.training import AddNoise, LogProgress, WeightedLoss, min_snr
+from lib.diffusion.training import AddNoise, WeightedLoss, min_snr
 from lib.learner import (
     EMA,
     Accuracy,
@@ -24,6 +24,7 @@ from lib.learner import (
     Checkpoint,
     ClipGradients,
     Learner,
+    LogProgress,
     Metrics,
     Scheduled,
     TerminateOnNaN,
@@ -75,7 +76,7 @@ def train(
     kept = runs / f"{name}-{seed}-{epochs}x{batch_size}{'-from-shipped' if from_shipped else ''}.pt"
     say(f"{name}: {epochs} epochs, seed {seed}; goes on from {kept}" if kept.exists() else f"{name}: {epochs} epochs")
     manifest = manifest_of(name) if manifest is None else manifest
-    progress = LogProgress(say)
+    progress = LogProgress(say, every=50)
     learn = learner(name, loaded, batch_size, seed, [progress, Checkpoint(kept)])
     if from_shipped:
         weights.restore(f"models/fashion/{name}.safetensors", learn.model, f"{COMMAND} {name}", manifest=manifest)

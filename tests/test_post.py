@@ -146,7 +146,7 @@ def test_a_record_that_says_nothing_is_refused():
     [
         (True, "held", "✓ It is fast. *(seen: 2.35)*"),
         (False, "did not hold", "✗ It is fast: **did not hold on this run** *(seen: 2.35)*"),
-        (None, "not told", "– It is fast: not told *(too wide a spread; seen: 2.35)*"),
+        (None, "inconclusive", "– It is fast: inconclusive *(too wide a spread; seen: 2.35)*"),
         (np.bool_(True), "held", "✓ It is fast. *(seen: 2.35)*"),
         (torch.tensor(False), "did not hold", "✗ It is fast: **did not hold on this run** *(seen: 2.35)*"),
     ],
@@ -162,7 +162,7 @@ def test_a_claim_says_how_it_fared_and_leaves_it(shown, holds, state, text):
 
 def test_a_smoke_run_judges_nothing(shown):
     [bundle] = shown(post.start("smoke").claim, "It is fast", False, seen=2.0)
-    assert bundle[post.CLAIM]["state"] == "not told"
+    assert bundle[post.CLAIM]["state"] == "inconclusive"
     assert "a smoke run judges nothing" in bundle["text/markdown"]
 
 
@@ -199,7 +199,7 @@ def claims_of_a_run(shown, *holds):
 def test_a_reader_is_told_and_goes_on(shown, monkeypatch):
     monkeypatch.delenv("LIB_WILL_BE_COMMITTED", raising=False)
     [bundle] = shown(claims_of_a_run(shown, True, False, None, True).colophon)
-    assert "| Claims | 2 held, 1 did not hold, 1 not told |" in bundle["text/markdown"]
+    assert "| Claims | 2 held, 1 did not hold, 1 inconclusive |" in bundle["text/markdown"]
 
 
 def test_what_will_be_committed_must_hold(shown, monkeypatch):

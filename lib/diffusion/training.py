@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import torch
@@ -81,32 +80,3 @@ def min_snr(schedule: Schedule, prediction: str = "noise", gamma: float = 5.0) -
         return snr.clamp(max=gamma) / divisor
 
     return weights
-
-
-class LogProgress(Callback):
-    """Log the progress of a fit: every `every` batches, and after each epoch."""
-
-    whole_fit, order = True, 95
-
-    def __init__(self, say: Callable[[str], None], every: int = 50) -> None:
-        self.say, self.every, self.start = say, every, time.monotonic()
-
-    @property
-    def seconds(self) -> float:
-        """How long the fit has taken, including the time before an interruption."""
-        return time.monotonic() - self.start
-
-    def state_dict(self) -> dict[str, float]:
-        return {"seconds": self.seconds}
-
-    def load_state_dict(self, state: dict[str, float]) -> None:
-        self.start = time.monotonic() - state["seconds"]
-
-    def after_batch(self, learn: LearnerState) -> None:
-        if learn.training and learn.batch_index % self.every == 0:
-            loss = learn.loss_value.item()
-            self.say(f"epoch {learn.epoch + 1}, batch {learn.batch_index + 1}: loss {loss:.4f}, {self.seconds:.0f} s")
-
-    def after_epoch(self, learn: LearnerState) -> None:
-        metrics = ", ".join(f"{key} {value:.4f}" for key, value in learn.log.items())
-        self.say(f"epoch {learn.epoch + 1} of {learn.epochs}: {metrics}")

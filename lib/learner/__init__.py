@@ -8,6 +8,7 @@ from lib.learner.callbacks.checkpoint import Checkpoint
 from lib.learner.callbacks.clipping import ClipGradients
 from lib.learner.callbacks.device import DeviceCallback
 from lib.learner.callbacks.ema import EMA
+from lib.learner.callbacks.log import LogProgress
 from lib.learner.callbacks.lr_finder import LRFinderResult
 from lib.learner.callbacks.metrics import Accuracy, Mean, Metrics
 from lib.learner.callbacks.precision import MixedPrecision
@@ -40,6 +41,7 @@ __all__ = [
     "LRFinderResult",
     "Learner",
     "LearnerState",
+    "LogProgress",
     "Mean",
     "Metrics",
     "MixedPrecision",

@@ -19,7 +19,7 @@ from transformers import CLIPTokenizer
 
 from lib import data, scenes
 from lib.data import files
-from lib.diffusion.training import AddNoise, LogProgress
+from lib.diffusion.training import AddNoise
 from lib.learner import (
     EMA,
     Callback,
@@ -28,6 +28,7 @@ from lib.learner import (
     ClipGradients,
     Learner,
     LearnerState,
+    LogProgress,
     MixedPrecision,
     Scheduled,
     TerminateOnNaN,
@@ -171,7 +172,7 @@ def fit(
         Scheduled(lr=lambda _: cycle(limit.progress)),
         TerminateOnNaN(),
         limit,
-        LogProgress(say),
+        LogProgress(say, every=50),
     ]
     callbacks += [EMA(recipe.ema)] if recipe.ema else []
     callbacks += [MixedPrecision()] if gpu else []

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from lib.data.loaders import DataLoaders
 from lib.diffusion import Schedule, denoiser, samplers
 from lib.diffusion.denoise import PREDICTIONS, x0_and_noise
-from lib.diffusion.training import AddNoise, LogProgress, WeightedLoss, min_snr
+from lib.diffusion.training import AddNoise, WeightedLoss, min_snr
 from lib.learner import Callback, Learner
 
 SCHEDULE = Schedule.make("linear", 50, beta_start=1e-3, beta_end=0.3)
@@ -140,9 +140,3 @@ def test_min_snr_is_one_weight_for_the_picture_whatever_is_predicted(prediction)
 def test_what_cannot_be_trained_is_refused(call, words):
     with pytest.raises(ValueError, match=words):
         call()
-
-
-def test_the_time_before_a_cut_counts():
-    progress = LogProgress(print)
-    progress.load_state_dict({"seconds": 500.0})
-    assert 500 <= progress.state_dict()["seconds"] < 560

@@ -35,7 +35,7 @@ def test_a_claim_that_fails_stops_what_would_be_committed_and_nothing_else(
     before = path.read_bytes()
     told = publish(tmp_path, "run", "--budget", "cpu")
     assert told.returncode == 0, told.stderr
-    assert "2 claims: 1 held, 1 did not hold, 0 not told" in told.stdout
+    assert "2 claims: 1 held, 1 did not hold, 0 inconclusive" in told.stdout
     assert "  01-claims, did not hold: Two is more than three. (seen: 2)" in told.stdout
     executed = json.loads((tmp_path / "_build/posts/01-claims/index.ipynb").read_text())
     assert "did not hold on this run" in json.dumps(executed)
@@ -62,7 +62,7 @@ def test_a_build_tells_of_claims_that_did_not_hold_and_succeeds(
     monkeypatch.setattr("publish.render.render", lambda *_: "rendered")
     stream = io.StringIO()
     assert build.build(options, tmp_path / "_site", stream=stream) == 0
-    assert "2 claims: 1 held, 1 did not hold, 0 not told\n  01-a, did not hold: Claim 1." in stream.getvalue()
+    assert "2 claims: 1 held, 1 did not hold, 0 inconclusive\n  01-a, did not hold: Claim 1." in stream.getvalue()
 
 
 def result(post: str, *states: str) -> Result:
@@ -70,10 +70,10 @@ def result(post: str, *states: str) -> Result:
 
 
 def test_claims_are_counted_over_all_posts(tmp_path: Path) -> None:
-    results = [result("01-a", "held", "not told"), result("02-b"), result("03-c", "did not hold")]
+    results = [result("01-a", "held", "inconclusive"), result("02-b"), result("03-c", "did not hold")]
     assert claims(results, Options(tmp_path, None, "cpu")).splitlines() == [
-        "3 claims: 1 held, 1 did not hold, 1 not told",
-        "  01-a, not told: Claim 1.",
+        "3 claims: 1 held, 1 did not hold, 1 inconclusive",
+        "  01-a, inconclusive: Claim 1.",
         "  03-c, did not hold: Claim 0.",
     ]
     assert claims([result("02-b")], Options(tmp_path, None, "cpu")) == ""

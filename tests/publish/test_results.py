@@ -47,15 +47,15 @@ def test_claims_are_counted_and_stand_with_the_records_of_their_machine(demo, tm
     claims = [
         claim("A tiled kernel is *faster*.", "held", seen="3.1 | 1.0 ms"),
         claim("Batch size makes no difference.", "did not hold", machine="Another, 8 cores"),
-        claim("More `ik,kj->ij` steps help.", "not told"),
+        claim("More `ik,kj->ij` steps help.", "inconclusive"),
     ]
     cells = [demo.code("c", demo.markdown("said", **{notebook.CLAIM: each})) for each in claims]
     record = demo.code("r", demo.markdown("x", **{results.RECORD: demo.RECORD}))
     text = results.write(demo.make(tmp_path, *cells, record)).read_text()
-    assert "**3 claims**: 1 held, 1 did not hold, 1 not told." in text
+    assert "**3 claims**: 1 held, 1 did not hold, 1 inconclusive." in text
     assert r"| A tiled kernel is \*faster\*.<small>3.1 \| 1.0 ms</small> | [held]{.met} |" in text
     assert "| Batch size makes no difference. | [did not hold]{.missed} |" in text
-    assert "| More `ik,kj->ij` steps help. | [not told]{.untold} |" in text
+    assert "| More `ik,kj->ij` steps help. | [inconclusive]{.inconclusive} |" in text
     first, second = text.split("Another, 8 cores, 2026-01-02")
     assert first.index("`speed`") < first.index("A tiled kernel") < first.index("More `ik")
     assert "Batch size" in second
