@@ -64,7 +64,7 @@ def train(
     manifest: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> Path:
-    """Train a model on Fashion-MNIST and ship its weights; a run that was cut off goes on after its last whole epoch.
+    """Train a model on Fashion-MNIST and export its weights; a run that was cut off goes on after its last whole epoch.
 
     `manifest` is where they are listed, `listed(name)` if none is given. With `start` it begins from the weights that
     ship. Raises ValueError where only a part is at hand: what ships learnt from all of them.
@@ -78,9 +78,9 @@ def train(
     told = Told(say)
     learn = learner(name, loaded, batch_size, seed, [told, Checkpoint(kept)])
     if start:
-        weights.restore(f"models/fashion/{name}.safetensors", learn.model, f"{COMMAND} {name}", manifest=manifest)
+        weights.load(f"models/fashion/{name}.safetensors", learn.model, f"{COMMAND} {name}", manifest=manifest)
     learn.fit(epochs)
-    story: dict[str, Any] = {
+    metadata: dict[str, Any] = {
         "made_by": f"{COMMAND} {name} --epochs {epochs} --batch-size {batch_size} --seed {seed}"
         + " --from-shipped" * start,
         "data": f"{loaded.source.name}, sha256 {loaded.source.sha256}",
@@ -92,7 +92,7 @@ def train(
         "seconds": round(told.seconds),
         **{key: round(float(value), 5) for key, value in learn.log.items() if key.startswith("valid")},
     }
-    path = weights.ship(f"models/fashion/{name}.safetensors", learn.model, story, manifest=manifest)
+    path = weights.export(f"models/fashion/{name}.safetensors", learn.model, metadata, manifest=manifest)
     kept.unlink()  # found again, it would end the next run before it began
     say(f"wrote {path.name}: {path.stat().st_size / 2**20:.2f} MiB")
     return path

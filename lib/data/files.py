@@ -43,7 +43,7 @@ def verify(path: str | Path, sha256: str) -> Path:
 def shipped(name: str, manifest: Path = MANIFEST) -> Path:
     """Return the path of a file of data/ that data/manifest.json lists, once its sha256 is checked.
 
-    Raises ValueError when the manifest does not list it (the nearest name is told), or when it is missing or broken.
+    Raises ValueError when the manifest does not list it (the nearest name is given), or when it is missing or broken.
     """
     listed = json.loads(manifest.read_text())["files"]
     known(f"file of {manifest}", name, listed)
@@ -53,26 +53,26 @@ def shipped(name: str, manifest: Path = MANIFEST) -> Path:
     return verify(path, listed[name]["sha256"])
 
 
-def ship(
-    written: Mapping[str, tuple[bytes, Mapping[str, Any]]], *, manifest: Path = MANIFEST, instead_of: str | None = None
+def export(
+    contents: Mapping[str, tuple[bytes, Mapping[str, Any]]], *, manifest: Path = MANIFEST, replacing: str | None = None
 ) -> None:
-    """Write files beside the manifest, and list each with its sha256, its size and what is told about it.
+    """Write files beside the manifest, and list each with its sha256, its size and its metadata.
 
-    `written` holds content and entry by name; what the manifest lists below the folder `instead_of` is taken off it.
+    `contents` holds bytes and metadata by name; what the manifest lists below the folder `replacing` is taken off it.
     Each file is replaced whole, then the manifest: a run that is killed between leaves files that are not those listed,
     and `shipped` refuses them. What was taken off the list is removed last, and nothing else of that folder is.
     """
-    content = json.loads(manifest.read_text())
+    whole = json.loads(manifest.read_text())
     listed = {
         name: entry
-        for name, entry in content["files"].items()
-        if instead_of is None or not name.startswith(f"{instead_of}/")
+        for name, entry in whole["files"].items()
+        if replacing is None or not name.startswith(f"{replacing}/")
     }
-    for name, (raw, about) in written.items():
+    for name, (raw, metadata) in contents.items():
         replace(manifest.parent / name, raw)
-        listed[name] = {"sha256": hashlib.sha256(raw).hexdigest(), "bytes": len(raw), **about}
-    gone = content["files"].keys() - listed.keys()
-    content["files"] = dict(sorted(listed.items()))
-    replace(manifest, (json.dumps(content, indent=2) + "\n").encode())
+        listed[name] = {"sha256": hashlib.sha256(raw).hexdigest(), "bytes": len(raw), **metadata}
+    gone = whole["files"].keys() - listed.keys()
+    whole["files"] = dict(sorted(listed.items()))
+    replace(manifest, (json.dumps(whole, indent=2) + "\n").encode())
     for name in gone:
         (manifest.parent / name).unlink(missing_ok=True)

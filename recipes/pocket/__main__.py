@@ -1,4 +1,4 @@
-"""Train Pocket Stable Diffusion and ship it: `python -m recipes.pocket`.
+"""Train Pocket Stable Diffusion and export it: `python -m recipes.pocket`.
 
 Three parts learn, one after the other. One that is trained is not trained again, and one that was cut off goes on after
 its last whole pass; when all are there, the folder is written, each file with its entry in the manifest.
@@ -55,7 +55,7 @@ def stage(
         found = train_vae(pool, fresh, recipe, place, say, start=shipped)
     else:
         found = train_unet(pool, fresh, recipe, place, say, tokenizer=tokens, start=shipped)
-    story = {
+    metadata = {
         "made_by": f"{POCKET_COMMAND} --stage {name} --minutes {recipe.minutes:g} --batch-size {recipe.batch_size}"
         f" --scenes {scenes} --seed {seed}" + " --from-shipped" * start,
         "data": f"lib.scenes, {scenes} scenes, none of a held-out triple",
@@ -63,8 +63,8 @@ def stage(
         "machine": measure.machine(),
         "seconds": round(time.monotonic() - began),
     }
-    files.replace(place / f"{name}.json", json.dumps(story).encode())
-    say(f"{name}: {story}")
+    files.replace(place / f"{name}.json", json.dumps(metadata).encode())
+    say(f"{name}: {metadata}")
 
 
 def main(arguments: list[str] | None = None, runs: Path = RUNS) -> int:
@@ -88,7 +88,7 @@ def main(arguments: list[str] | None = None, runs: Path = RUNS) -> int:
         )
         stage(name, recipe, pools, seed=given.seed, place=runs, start=given.from_shipped, say=say)
     if all((runs / f"{name}.json").exists() for name in RECIPES):
-        say(f"wrote {folder.ship(runs)}")
+        say(f"wrote {folder.export(runs)}")
     return 0
 
 

@@ -214,7 +214,7 @@ def train_unet(
     """Train the U-Net on what the other parts, as they are, make of pictures and captions; keep it."""
     device = pool.tokens.device
     text, vae = models.text_encoder(tokenizer), models.vae()
-    restore_text(text, folder / "text_encoder.safetensors")
+    load_text(text, folder / "text_encoder.safetensors")
     vae.load_state_dict(load_file(folder / "vae.safetensors"))
     text, vae = text.to(device).eval(), vae.to(device, memory_format=torch.channels_last).eval()
     unet = models.unet().to(device)
@@ -259,7 +259,7 @@ def keep(model: nn.Module, path: Path, scale: float | None = None) -> None:
     files.replace(path, save(state, None if scale is None else {"scaling_factor": repr(scale)}))
 
 
-def restore_text(text: nn.Module, path: Path) -> None:
+def load_text(text: nn.Module, path: Path) -> None:
     """Give the text encoder the weights of a tower; versions of transformers differ in where they hold it."""
     inner = getattr(text, "text_model", text)
     missing = inner.load_state_dict(load_file(path), strict=False)

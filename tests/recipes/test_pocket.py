@@ -92,7 +92,7 @@ def test_the_folder_is_loaded_by_the_pipeline_as_it_is(trained, tmp_path):
     for name in ("old.bin", "notes.txt"):
         (tmp_path / "models/pocket" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "models/pocket" / name).write_text("something")
-    shipped = folder.ship(trained, manifest=manifest)
+    shipped = folder.export(trained, manifest=manifest)
     assert not (shipped / "old.bin").exists()
     (shipped / "notes.txt").unlink()  # which the manifest never listed, so it was left alone
     listed = json.loads(manifest.read_text())["files"]
@@ -124,13 +124,13 @@ def test_too_large_a_folder_is_not_written(trained, tmp_path, monkeypatch):
     manifest.write_text('{"files": {}}')
     monkeypatch.setattr(folder, "LARGEST", 1000)
     with pytest.raises(ValueError, match="MiB, at most 0 may ship"):
-        folder.ship(trained, manifest=manifest)
+        folder.export(trained, manifest=manifest)
     assert list(tmp_path.iterdir()) == [manifest]
 
 
 def test_weights_of_another_text_encoder_are_named(trained, tokenizer):
     with pytest.raises(ValueError, match=r"vae.safetensors: not the weights of this text encoder"):
-        stages.restore_text(models.text_encoder(tokenizer), trained / "vae.safetensors")
+        stages.load_text(models.text_encoder(tokenizer), trained / "vae.safetensors")
 
 
 def test_the_clock_counts_what_was_over_before_a_cut():
@@ -150,8 +150,8 @@ def test_the_clock_counts_what_was_over_before_a_cut():
 def test_the_command_trains_what_is_missing_and_ships_what_is_whole(tmp_path, capsys, monkeypatch):
     manifest = tmp_path / "manifest.json"
     manifest.write_text('{"files": {}}')
-    ship = folder.ship
-    monkeypatch.setattr(command.folder, "ship", lambda place: ship(place, manifest=manifest))
+    export = folder.export
+    monkeypatch.setattr(command.folder, "export", lambda place: export(place, manifest=manifest))
     options = ["--scenes", "16", "--minutes", "0.003", "--batch-size", "8"]
     runs = tmp_path / "runs"
     assert command.main(["--stage", "clip", *options], runs) == 0
