@@ -49,19 +49,19 @@ def test_the_shipped_manifest_is_whole():
 
 
 def test_the_readme_of_the_data_tells_of_every_folder_its_licence_and_its_source():
-    told = (files.MANIFEST.parent / "README.md").read_text()
+    readme = (files.MANIFEST.parent / "README.md").read_text()
     for name, metadata in json.loads(files.MANIFEST.read_text())["files"].items():
         folder = "/".join(Path(name).parts[: 1 if name.startswith("fashion-mnist") else 2])
-        [row] = [line for line in told.splitlines() if line.startswith(f"| `{folder}/`")]
+        [row] = [line for line in readme.splitlines() if line.startswith(f"| `{folder}/`")]
         assert metadata["licence"].partition(",")[0] in row
         assert metadata["source"] in row
 
 
 def test_shipped_files_are_checked(tmp_path):
     content = b"weights"
-    about = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content), "made_by": "a test"}
+    metadata = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content), "made_by": "a test"}
     manifest = tmp_path / "manifest.json"
-    manifest.write_text(json.dumps({"files": {"nets/unet.safetensors": about}}))
+    manifest.write_text(json.dumps({"files": {"nets/unet.safetensors": metadata}}))
     path = tmp_path / "nets" / "unet.safetensors"
     with pytest.raises(ValueError, match=r"unet\.safetensors is missing, though manifest\.json lists it"):
         files.shipped("nets/unet.safetensors", manifest)
