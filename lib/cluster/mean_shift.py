@@ -10,7 +10,7 @@ import torch
 from scipy.spatial import KDTree
 from torch import Tensor
 
-from lib.checks import known
+from lib.checks import check_choice
 from lib.cluster import check, kernels
 from lib.cluster.backends import cells, full, grid
 from lib.cluster.backends.full import Shift
@@ -77,8 +77,8 @@ def mean_shift(
     origin = points.median(dim=0).values  # far from 0, sums of coordinates would lose digits
     data = points - origin
     bandwidth, tol = check.positive("bandwidth", bandwidth), check.positive("tol", tol)
-    known("kernel", kernel, KERNELS)
-    known("algorithm", algorithm, ALGORITHMS)
+    check_choice("kernel", kernel, KERNELS)
+    check_choice("algorithm", algorithm, ALGORITHMS)
     for name, value in (("max_iter", max_iter), ("batch_size", batch_size)):
         if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")

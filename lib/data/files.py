@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lib.checks import known
+from lib.checks import check_choice
 
 MANIFEST = Path(__file__).resolve().parents[2] / "data" / "manifest.json"
 OURS = {"licence": "MIT", "source": "trained here"}  # of weights that this repository makes
@@ -46,7 +46,7 @@ def shipped(name: str, manifest: Path = MANIFEST) -> Path:
     Raises ValueError when the manifest does not list it (the nearest name is given), or when it is missing or broken.
     """
     listed = json.loads(manifest.read_text())["files"]
-    known(f"file of {manifest}", name, listed)
+    check_choice(f"file of {manifest}", name, listed)
     path = manifest.parent / name
     if not path.is_file():
         raise ValueError(f"{path} is missing, though {manifest.name} lists it; git checkout -- data brings it back")

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lib.checks import known
+from lib.checks import check_choice
 from lib.diffusion.schedule import Schedule
 
 Denoise = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # x [n, ...], times [n] -> x0 and noise, shaped as x
@@ -30,7 +30,7 @@ def target(prediction: str, schedule: Schedule, x0: Tensor, noise: Tensor, t: Te
     "noise" (Ho et al. 2020, equation 14), "x0", or "v" = signal * noise - noise_level * x0 (Salimans and Ho 2022,
     appendix D).
     """
-    known("prediction", prediction, PREDICTIONS)
+    check_choice("prediction", prediction, PREDICTIONS)
     if prediction == "v":
         signal, level = weights(schedule, x0, t)
         return signal * noise - level * x0
@@ -39,7 +39,7 @@ def target(prediction: str, schedule: Schedule, x0: Tensor, noise: Tensor, t: Te
 
 def split(prediction: str, schedule: Schedule, x: Tensor, predicted: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
     """Return the picture and the noise that a prediction about x [n, ...] at times t [n] implies."""
-    known("prediction", prediction, PREDICTIONS)
+    check_choice("prediction", prediction, PREDICTIONS)
     signal, level = weights(schedule, x, t)
     if prediction == "noise":
         return (x - level * predicted) / signal, predicted
@@ -53,7 +53,7 @@ def denoiser(model: Callable[..., Tensor], schedule: Schedule, prediction: str =
 
     Raises ValueError for an unknown prediction, and a network that returns another shape than that of x.
     """
-    known("prediction", prediction, PREDICTIONS)
+    check_choice("prediction", prediction, PREDICTIONS)
 
     def denoise(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         predicted = model(x, t.to(x.device, torch.float32), *given)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lib.checks import known
+from lib.checks import check_choice
 from lib.diffusion.denoise import PREDICTIONS, target
 from lib.diffusion.schedule import Schedule
 from lib.learner import Callback, LearnerState
@@ -33,7 +33,7 @@ class Noised(Callback):
         drop: float = 0.1,
         seed: int = 0,
     ) -> None:
-        known("prediction", prediction, PREDICTIONS)
+        check_choice("prediction", prediction, PREDICTIONS)
         if not 0 <= drop <= 1:
             raise ValueError(f"drop must be from 0 to 1, got {drop}")
         self.schedule, self.prediction, self.null, self.drop, self.seed = schedule, prediction, null, drop, seed
@@ -72,7 +72,7 @@ class WeightedLoss(Callback):
 
 def min_snr(schedule: Schedule, prediction: str = "noise", most: float = 5.0) -> Callable[[Tensor], Tensor]:
     """Return weights by the signal-to-noise ratio, at most `most` for the picture (Hang et al. 2023, section 3.4)."""
-    known("prediction", prediction, PREDICTIONS)
+    check_choice("prediction", prediction, PREDICTIONS)
 
     def weights(t: Tensor) -> Tensor:
         alpha_bar = schedule.alpha_bar_at(t)

@@ -40,7 +40,7 @@ def trained(tokenizer, tmp_path_factory):
 
 def test_every_word_of_a_caption_is_one_token(tokenizer):
     generator = torch.Generator().manual_seed(0)
-    for caption in scenes.captions(scenes.sample(200, generator), generator):
+    for caption in scenes.sample_captions(scenes.sample(200, generator), generator):
         assert tokenizer.tokenize(caption) == [f"{word}</w>" for word in caption.split()]
         assert len(caption.split()) + 2 <= models.LENGTH
     assert "".join(tokenizer.tokenize("zebra")) == "zebra</w>"
@@ -66,7 +66,7 @@ def test_a_pool_has_no_picture_of_what_is_held_out_and_its_captions_fit(tokenize
     generator = torch.Generator().manual_seed(3)
     many = scenes.sample(40, generator)
     assert torch.equal(pool.pictures, (many.pictures() * 255).round().to(torch.uint8))
-    assert torch.equal(pool.tokens, tokenised(tokenizer, scenes.captions(many, generator)))
+    assert torch.equal(pool.tokens, tokenised(tokenizer, scenes.sample_captions(many, generator)))
     assert not scenes.held_out(many.colour, many.shape, many.background[:, None])[:, 0].any()
 
 
