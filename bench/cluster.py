@@ -17,8 +17,8 @@ from sklearn.cluster import MeanShift
 from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 
-from lib.cluster import Clusters, mean_shift
 from lib.cluster.backends import cells, full, grid
+from lib.cluster.mean_shift import Clusters, mean_shift
 from lib.measure import Record, compare
 
 SEED, SIDE, BLOBS = 0, 20.0, 20
@@ -55,8 +55,8 @@ def records(say: Callable[[str], None]) -> Iterator[Record]:
     say("measuring its memory")
     yield _memory()
     say("measuring cluster/nearest-growth/constant-density, twice")
-    about = "a square, and a number of blobs, that grow with the points"
-    yield _growth("nearest-growth/constant-density", about, lambda n: n / SIZES[0])
+    description = "a square, and a number of blobs, that grow with the points"
+    yield _growth("nearest-growth/constant-density", description, lambda n: n / SIZES[0])
     if torch.cuda.is_available():
         say("measuring cluster/mean-shift/gpu, 7 pairs")
         yield _gpu()
@@ -64,12 +64,12 @@ def records(say: Callable[[str], None]) -> Iterator[Record]:
 
 def _against(size: str, peer: str, options: dict[str, Any], pairs: int, target: str, bandwidth: float = 1.0) -> Record:
     x = blobs(int(size))
-    mine = partial(mean_shift, x, bandwidth, "flat")
+    ours = partial(mean_shift, x, bandwidth, "flat")
     theirs = partial(MeanShift(bandwidth=bandwidth, **options).fit, x.numpy())
-    found, expected = mine(), theirs()
+    found, expected = ours(), theirs()
     agreement = adjusted_rand_score(expected.labels_, found.labels)
     off = _apart(x, cells.shift(x, bandwidth, "flat"), full.shift(x, bandwidth, "flat", 200), bandwidth)
-    timing = compare(mine, theirs, pairs=pairs, warmup=1)
+    timing = compare(ours, theirs, pairs=pairs, warmup=1)
     return Record(
         f"cluster/mean-shift/{size}",
         timing.ratio,
@@ -96,7 +96,7 @@ def _apart(x: Tensor, near: full.Shift, exact: full.Shift, bandwidth: float, ste
     return ((ours - theirs).norm(dim=1).max() / bandwidth).item()
 
 
-def _growth(name: str, about: str, larger: Callable[[int], float], repeats: int = 2) -> Record:
+def _growth(name: str, description: str, larger: Callable[[int], float], repeats: int = 2) -> Record:
     """Fit the exponent of the time over the number of points, and compare steps with exact ones."""
     mean_shift(blobs(100), BANDWIDTH)
     data, seconds = {n: blobs(n, SPREAD, larger(n)) for n in SIZES}, {n: [] for n in SIZES}
@@ -106,7 +106,7 @@ def _growth(name: str, about: str, larger: Callable[[int], float], repeats: int 
             found = mean_shift(x, BANDWIDTH)
             seconds[n].append(time.perf_counter() - start)
     medians = {n: statistics.median(values) for n, values in seconds.items()}
-    told = ", ".join(f"{n:,}: {value:.2f} s" for n, value in medians.items())
+    measured = ", ".join(f"{n:,}: {value:.2f} s" for n, value in medians.items())
     steps = {n: (grid.shift(x, BANDWIDTH), full.shift(x, BANDWIDTH, "gaussian", 20)) for n, x in data.items()}
     worst = max(_apart(data[n], *both, BANDWIDTH) for n, both in steps.items())
     ends = _apart(data[SIZES[0]], *steps[SIZES[0]], BANDWIDTH, steps=100)
@@ -118,8 +118,9 @@ def _growth(name: str, about: str, larger: Callable[[int], float], repeats: int 
         target="<= 1.15",
         n=repeats,
         seed=SEED,
-        note=f"Gaussian, bandwidth {BANDWIDTH:g}, {about} ({found.algorithm}); {told}; a step is within {worst:.0e} "
-        f"bandwidths of the exact one (200 points a size), a hundred steps within {ends:.0e} (200 of {SIZES[0]:,})",
+        note=f"Gaussian, bandwidth {BANDWIDTH:g}, {description} ({found.algorithm}); {measured}; a step is within "
+        f"{worst:.0e} bandwidths of the exact one (200 points a size), a hundred steps "
+        f"within {ends:.0e} (200 of {SIZES[0]:,})",
     )
 
 
@@ -131,7 +132,7 @@ def _memory(sizes: tuple[int, ...] = (250_000, 500_000, 1_000_000)) -> Record:
     """Measure the peak of processes of their own (Linux counts it in KiB), less that of one with few points."""
     peaks = {n: int(subprocess.check_output([sys.executable, "-c", PEAK, str(n)], text=True)) for n in (100, *sizes)}
     more = {n: peaks[n] - peaks[100] for n in sizes}
-    told = ", ".join(f"{n:,}: {value / 2**10:.0f} MiB" for n, value in more.items())
+    measured = ", ".join(f"{n:,}: {value / 2**10:.0f} MiB" for n, value in more.items())
     return Record(
         "cluster/nearest-growth/memory",
         _exponent(more),
@@ -139,7 +140,7 @@ def _memory(sizes: tuple[int, ...] = (250_000, 500_000, 1_000_000)) -> Record:
         target="<= 1.15",
         n=1,
         seed=SEED,
-        note=f"peak memory of a process, more than one with 100 points in the same square: {told}",
+        note=f"peak memory of a process, more than one with 100 points in the same square: {measured}",
     )
 
 

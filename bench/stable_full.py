@@ -29,8 +29,8 @@ from lib.diffusion import latent
 from lib.diffusion.latent import POCKET_FOLDER, Parts
 from lib.diffusion.samplers import sample_ddim
 from lib.measure import Record, machine
-from lib.scenes.read import read
-from lib.scenes.tasks import Task, agree, allowed, overlap, psnr, sample_tasks, shows
+from lib.scenes.read import read_scene
+from lib.scenes.tasks import Task, edit_masks, iou, matches, psnr, sample_tasks, shows
 
 RUNS = Path(__file__).parent / "runs"
 SEED, COUNT = 2026, 200
@@ -101,9 +101,9 @@ class Judged:
     def some(self, first: int, n: int) -> tuple[Tensor, list[str], list[str], Tensor]:
         """Return images, what is said of them, what is wanted, and where they may change, of edits."""
         chosen = self.edits[first : first + n]
-        images = scenes.of([task.source for task in chosen]).pictures()
+        images = scenes.stack([task.source for task in chosen]).pictures()
         source, target = (list(side) for side in zip(*[task.prompts for task in chosen], strict=True))
-        return images.to(self.parts.device), source, target, allowed(chosen).to(self.parts.device)
+        return images.to(self.parts.device), source, target, edit_masks(chosen).to(self.parts.device)
 
 
 def records(say: Say, runs: Path = RUNS, count: int = COUNT) -> Iterator[Record]:
@@ -148,9 +148,9 @@ def negative(judged: Judged, first: int, n: int) -> dict[str, Tensor]:
     many = _fresh(first, n, None, False)
     prompts = [scenes.caption(many[i], 1) for i in range(n)]
     draw = partial(latent.text_to_image, judged.parts, prompts, guidance=NEGATIVE, steps=STEPS, seed=SEED, first=first)
-    before = [read(image) for image in draw()]
+    before = [read_scene(image) for image in draw()]
     unwanted = [f"a {scene.background if scene else 'white'} background" for scene in before]
-    after = [read(image) for image in draw(negative=unwanted)]
+    after = [read_scene(image) for image in draw(negative=unwanted)]
     things = [(many[i].things[0].shape, many[i].things[0].colour) for i in range(n)]
     shown, kept = (
         torch.tensor([float(_named(scene) == [thing]) for scene, thing in zip(side, things, strict=True)])
@@ -283,10 +283,10 @@ def _judged(judged: Judged, first: int, edited: Tensor) -> dict[str, Tensor]:
     again = latent.decode(judged.parts, latent.encode_image(judged.parts, images))
     targets = [task.target for task in judged.edits[first : first + n]]
     outside = psnr(edited, images, 1 - mask)
-    found = list(zip([read(image) for image in edited], targets, strict=True))
+    found = list(zip([read_scene(image) for image in edited], targets, strict=True))
     return {
-        "success": torch.tensor([float(agree(scene, target)) for scene, target in found]),
-        "near": torch.tensor([float(agree(scene, target, moved=4)) for scene, target in found]),
+        "success": torch.tensor([float(matches(scene, target)) for scene, target in found]),
+        "near": torch.tensor([float(matches(scene, target, max_distance=4)) for scene, target in found]),
         "outside": outside,
         "background": outside - psnr(again, images, 1 - mask),
     }
@@ -294,7 +294,7 @@ def _judged(judged: Judged, first: int, edited: Tensor) -> dict[str, Tensor]:
 
 def _iou(judged: Judged, first: int, mask: Tensor) -> Tensor:
     wanted = judged.some(first, len(mask))[3]
-    return overlap(mask, F.max_pool2d(wanted[:, None], judged.parts.factor)[:, 0])
+    return iou(mask, F.max_pool2d(wanted[:, None], judged.parts.factor)[:, 0])
 
 
 def _right(images: Tensor, wanted: list[scenes.Scene]) -> Tensor:

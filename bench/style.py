@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from lib.data import images
 from lib.measure import Record, in_turn, quartiles
-from lib.style import Extractor, Objective, load, objective, optimise_image, transfer
+from lib.style import Extractor, Objective, build_objective, load, optimise_image, transfer_style
 
-SIZE, LOOKS = 256, 300
+SIZE, EVALUATIONS = 256, 300
 CONTENT = "conv2_2"  # the tutorial's conv_4, and its conv_1 to conv_5:
 STYLE = ("conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1")
-# The tutorial's million is for inputs of deviation 1. This network's are 255 x 0.226 times as large, and so are its
-# features: the square of that brings style and content back into the tutorial's proportion.
+# The tutorial's million is for inputs of standard deviation 1. This network's are 255 x 0.226 times as large, and so
+# are its features: the square of that brings style and content back into the tutorial's proportion.
 STYLE_WEIGHT = 1e6 / (255 * 0.226) ** 2
 LARGE, SHOWN, TILE = 2048, 512, 256
 PEAK = """
@@ -41,14 +41,14 @@ class Pair(NamedTuple):
     style: Tensor
 
 
-class Ended(NamedTuple):
-    """What a transfer came to: seconds, the lowest loss that was seen, when, and the loss at the end."""
+class Outcome(NamedTuple):
+    """What a transfer came to: seconds, the lowest loss, when, and the loss at the end."""
 
     seconds: float
     lowest: float
     after: float
     last: float
-    looks: int
+    evaluations: int
 
 
 def pairs() -> list[Pair]:
@@ -102,44 +102,46 @@ def recipe(extractor: Extractor, pair: Pair) -> tuple[nn.Sequential, Callable[[]
     return net, lambda: sum(each.loss for each in contents) + STYLE_WEIGHT * sum(each.loss for each in styles)
 
 
-def theirs(extractor: Extractor, pair: Pair) -> Ended:
-    """Run the tutorial's recipe: L-BFGS as torch has it, from the content, 300 looks, cut to [0, 1] before each."""
-    begun = time.perf_counter()
+def theirs(extractor: Extractor, pair: Pair) -> Outcome:
+    """Run the tutorial's recipe: torch's L-BFGS, from the content, cut to [0, 1] before each of 300 evaluations."""
+    started = time.perf_counter()
     net, total = recipe(extractor, pair)
     picture = pair.content.clone().requires_grad_()
     optimiser = torch.optim.LBFGS([picture])
-    seen: list[tuple[float, float]] = []
+    losses: list[tuple[float, float]] = []
 
-    def look() -> Tensor:
+    def closure() -> Tensor:
         with torch.no_grad():
             picture.clamp_(0, 1)
         optimiser.zero_grad()
         net(picture)
         loss = total()
         loss.backward()
-        seen.append((loss.item(), time.perf_counter() - begun))
+        losses.append((loss.item(), time.perf_counter() - started))
         return loss
 
-    while len(seen) <= LOOKS:
-        optimiser.step(look)
-    return Ended(seen[-1][1], *min(seen), seen[-1][0], len(seen))
+    while len(losses) <= EVALUATIONS:
+        optimiser.step(closure)
+    return Outcome(losses[-1][1], *min(losses), losses[-1][0], len(losses))
 
 
-def ours(extractor: Extractor, pair: Pair, goal: float) -> tuple[Ended, Tensor]:
-    """Lower the same loss with the library, at 128 and then at 256 pixels, until it is no more than `goal`."""
-    begun = time.perf_counter()
-    picture, losses = transfer(
+def ours(extractor: Extractor, pair: Pair, target_loss: float) -> tuple[Outcome, Tensor]:
+    """Lower the same loss with the library, at 128 and then at 256 pixels, until it is no more than `target_loss`."""
+    started = time.perf_counter()
+    picture, losses = transfer_style(
         extractor,
-        pair.style,
         pair.content,
+        pair.style,
         sizes=(SIZE // 2, SIZE),
-        steps=(60, 2 * LOOKS),
+        steps=(60, 2 * EVALUATIONS),
         style_weight=STYLE_WEIGHT * len(STYLE),
-        about={"content_layers": CONTENT, "style_layers": STYLE, "relative": False},
-        watch=lambda step, picture, loss: picture.shape[-1] == SIZE and loss <= goal,
+        content_layers=CONTENT,
+        style_layers=STYLE,
+        relative=False,
+        callback=lambda step, picture, loss: picture.shape[-1] == SIZE and loss <= target_loss,
     )
-    seconds = time.perf_counter() - begun
-    return Ended(seconds, min(losses[-1]), seconds, losses[-1][-1], sum(map(len, losses))), picture
+    seconds = time.perf_counter() - started
+    return Outcome(seconds, min(losses[-1]), seconds, losses[-1][-1], sum(map(len, losses))), picture
 
 
 def records(say: Callable[[str], None]) -> Iterator[Record]:
@@ -152,23 +154,23 @@ def records(say: Callable[[str], None]) -> Iterator[Record]:
 
 
 def time_ratio(extractor: Extractor, repeats: int = 3) -> Record:
-    """Time both in turn, the recipe for its 300 looks and ours until it is as low as the recipe ever was."""
+    """Time both in turn, the recipe for its 300 evaluations and ours until it is as low as the recipe ever was."""
     samples: tuple[list[float], list[float]] = ([], [])
-    told, reached = [], True
+    notes, reached = [], True
     for pair in pairs():
         peer = theirs(extractor, pair)
-        mine, picture = ours(extractor, pair, peer.lowest)
+        outcome, picture = ours(extractor, pair, peer.lowest)
         net, total = recipe(extractor, pair)
         with torch.no_grad():
             net(picture)
         reached &= total().item() <= peer.lowest * (1 + 1e-4)
-        told.append(
+        notes.append(
             f"{pair.name}: the recipe's lowest loss {peer.lowest:.4g}, after {peer.after / peer.seconds:.0%} of its "
-            f"time, at its end {peer.last:.4g}; ours that low after {mine.looks} looks, 60 of them at 128x128, in "
-            f"{mine.seconds / peer.seconds:.2f} of its time"
+            f"time, at its end {peer.last:.4g}; ours that low after {outcome.evaluations} evaluations, 60 of them at "
+            f"128x128, in {outcome.seconds / peer.seconds:.2f} of its time"
         )
         timed = in_turn(
-            lambda pair=pair, goal=peer.lowest: ours(extractor, pair, goal),
+            lambda pair=pair, target_loss=peer.lowest: ours(extractor, pair, target_loss),
             lambda pair=pair: theirs(extractor, pair),
             pairs=repeats,
             warmup=0,
@@ -188,31 +190,31 @@ def time_ratio(extractor: Extractor, repeats: int = 3) -> Record:
         same=reached,
         target="<= 0.5",
         n=len(samples[0]),
-        note=f"slim VGG-19, {SIZE}x{SIZE}, three pairs of pictures, to the lowest loss that the recipe saw in {LOOKS} "
-        f"looks, which is no higher than that it ends at; same says that the recipe's own loss of our pictures is as "
-        f"low. {'; '.join(told)}",
+        note=f"slim VGG-19, {SIZE}x{SIZE}, three pairs of pictures, to the lowest loss that the recipe saw in "
+        f"{EVALUATIONS} evaluations, which is no higher than that it ends at; same says that the recipe's own loss of "
+        f"our pictures is as low. {'; '.join(notes)}",
     )
 
 
 def large_objective(extractor: Extractor, size: int, tile: int | None) -> Objective:
     """Return what a large picture is to become."""
     pair = pairs()[1]
-    return objective(
+    return build_objective(
         extractor.net,
         content=images.resize(pair.content, size),
         content_layers=extractor.content,
         style=images.resize(pair.style, size),
         style_layers=extractor.style,
         style_weight=10.0,
-        smoothness=0.1,
+        variation_weight=0.1,
         tile=tile,
     )
 
 
 def steps_on_large_picture(tile: int | None, steps: int = 3) -> Tensor:
     """Take steps of Adam on a picture of 2048x2048."""
-    goal = large_objective(load("vgg19-slim"), LARGE, tile)
-    return optimise_image(goal, images.resize(pairs()[1].content, LARGE), steps, method="adam").picture
+    objective = large_objective(load("vgg19-slim"), LARGE, tile)
+    return optimise_image(objective, images.resize(pairs()[1].content, LARGE), steps, method="adam").picture
 
 
 def apart(extractor: Extractor, size: int = SHOWN, tile: int = TILE // 2) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Names that are given as strings: of kernels, algorithms, schedules."""
+"""Choices by name: of kernels, algorithms, schedules."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import difflib
 from collections.abc import Iterable
 
 
-def known(what: str, name: str, names: Iterable[str]) -> None:
-    """Raise ValueError, with the nearest of the names, if `name` is none of them."""
-    names = tuple(names)
-    if name not in names:
-        near = difflib.get_close_matches(str(name), names, n=1, cutoff=0)
+def check_choice(what: str, name: str, choices: Iterable[str]) -> None:
+    """Raise ValueError, with the nearest of the choices, if `name` is none of them."""
+    choices = tuple(choices)
+    if name not in choices:
+        near = difflib.get_close_matches(str(name), choices, n=1, cutoff=0)
         meant = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"unknown {what} {name!r}; {meant}Known: {', '.join(names) or 'none'}")
+        raise ValueError(f"unknown {what} {name!r}; {meant}Known: {', '.join(choices) or 'none'}")

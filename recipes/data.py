@@ -20,7 +20,7 @@ from PIL import Image
 from safetensors.torch import load_file, save
 
 from lib.data import fashion_mnist
-from lib.data.files import MANIFEST, ship, verify
+from lib.data.files import MANIFEST, export, verify
 from lib.style.extractors import SLIM
 
 COMMAND = "python -m recipes.data"
@@ -42,7 +42,7 @@ VGG = {
 def pack(root: Path, manifest: Path = MANIFEST) -> list[str]:
     """Write what is packed from the original files in `root` beside the manifest, list it there, return the names."""
     packed = dict([*_fashion(root), *_vgg(root)])
-    ship(packed, manifest=manifest)
+    export(packed, manifest=manifest)
     for source, place in ((fashion_mnist.FOLDER, fashion_mnist.FOLDER), (Path(VGG_FILE).parent, Path(SLIM).parent)):
         shutil.copyfile(root / source / "LICENSE", manifest.parent / place / "LICENSE")
     return list(packed)
@@ -52,13 +52,13 @@ def _fashion(root: Path) -> Iterator[tuple[str, tuple[bytes, dict]]]:
     splits, _, _ = fashion_mnist.local(root)
     for part, n in fashion_mnist.SHIPPED.items():
         split = splits[part].first(n)
-        about = FASHION | {"data": f"the first {n:,} {part} images, bit for bit"}
+        metadata = FASHION | {"data": f"the first {n:,} {part} images, bit for bit"}
         yield (
             f"{fashion_mnist.FOLDER}/{fashion_mnist.MOSAICS[part]}",
-            (png(fashion_mnist.mosaic(split.images.numpy())), about),
+            (png(fashion_mnist.mosaic(split.images.numpy())), metadata),
         )
         labels = split.labels.numpy().astype(np.uint8)
-        yield f"{fashion_mnist.FOLDER}/{fashion_mnist.LABELS[part]}", (idx(labels), about)
+        yield f"{fashion_mnist.FOLDER}/{fashion_mnist.LABELS[part]}", (idx(labels), metadata)
 
 
 def _vgg(root: Path) -> Iterator[tuple[str, tuple[bytes, dict]]]:

@@ -65,7 +65,7 @@ def train(
     manifest: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> Path:
-    """Train a model on Fashion-MNIST and ship its weights; an interrupted run resumes after its last complete epoch.
+    """Train a model on Fashion-MNIST and export its weights; an interrupted run resumes after its last complete epoch.
 
     `manifest` is where they are listed, `manifest_of(name)` if none is given. With `from_shipped` it begins from the
     weights that ship. Raises ValueError where only a part is at hand: what ships learnt from all of them.
@@ -79,7 +79,7 @@ def train(
     progress = LogProgress(say, every=50)
     learn = learner(name, loaded, batch_size, seed, [progress, Checkpoint(kept)])
     if from_shipped:
-        weights.restore(f"models/fashion/{name}.safetensors", learn.model, f"{COMMAND} {name}", manifest=manifest)
+        weights.load(f"models/fashion/{name}.safetensors", learn.model, f"{COMMAND} {name}", manifest=manifest)
     learn.fit(epochs)
     metadata: dict[str, Any] = {
         "made_by": f"{COMMAND} {name} --epochs {epochs} --batch-size {batch_size} --seed {seed}"
@@ -93,7 +93,7 @@ def train(
         "seconds": round(progress.seconds),
         **{key: round(float(value), 5) for key, value in learn.log.items() if key.startswith("valid")},
     }
-    path = weights.ship(f"models/fashion/{name}.safetensors", learn.model, metadata, manifest=manifest)
+    path = weights.export(f"models/fashion/{name}.safetensors", learn.model, metadata, manifest=manifest)
     kept.unlink()  # found again, it would end the next run before it began
     say(f"wrote {path.name}: {path.stat().st_size / 2**20:.2f} MiB")
     return path

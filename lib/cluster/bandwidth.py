@@ -17,12 +17,12 @@ def estimate_bandwidth(
     *,
     n_samples: int | None = None,
     generator: torch.Generator | None = None,
-    memory: int = 512 * MIB,
+    memory_limit: int = 512 * MIB,
 ) -> float:
     """Return the mean distance to the k-th nearest neighbour, k being `quantile` of the points, itself counted.
 
     As scikit-learn's function of this name; `n_samples` points are drawn where there are more. Raises ValueError for a
-    quantile outside (0, 1] and a budget of `memory` too small for one row.
+    quantile outside (0, 1] and a `memory_limit` in bytes too small for one row.
     """
     data = check.points(x)
     if not 0 < quantile <= 1:
@@ -33,6 +33,6 @@ def estimate_bandwidth(
         drawn_on = "cpu" if generator is None else generator.device
         data = data[torch.randperm(len(data), generator=generator, device=drawn_on)[:n_samples].to(data.device)]
     k = max(1, int(len(data) * quantile))
-    parts = data.split(full.rows_within(memory, *data.shape))
+    parts = data.split(full.rows_within(memory_limit, *data.shape))
     nearest = [full.squared_distances(part, data).kthvalue(k, dim=1).values for part in parts]
     return torch.cat(nearest).sqrt().mean().item()

@@ -1,4 +1,4 @@
-"""The kernels of mean shift: what a point weighs, by its distance in bandwidths, and how far that reaches."""
+"""The kernels of mean shift: the weight of a point, by its distance in bandwidths, and where it is cut off."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def triangular(squared: Tensor, bandwidth: float) -> Tensor:
 
 
 KERNELS: dict[str, Kernel] = {"gaussian": gaussian, "flat": flat, "triangular": triangular}
-LOST = 1e-5  # what all of the data out of reach of a Gaussian may weigh together; a point of the data weighs 1
+LOST = 1e-5  # what all of the data beyond the cutoff of a Gaussian may weigh together; a point itself weighs 1
 
 
-def reach(kernel: str, n: int) -> float:
-    """Return how many bandwidths far a point has to look among n others."""
+def cutoff(kernel: str, n: int) -> float:
+    """Return the distance in bandwidths beyond which a kernel over n points is left out."""
     return 1.0 if kernel != "gaussian" else math.sqrt(2 * math.log(n / LOST))

@@ -10,16 +10,17 @@ import torch
 from scipy.spatial import KDTree
 from torch import Tensor
 
-from lib.checks import known
-from lib.cluster import check
+from lib.checks import check_choice
+from lib.cluster import check, kernels
 from lib.cluster.backends import cells, full, grid
 from lib.cluster.backends.full import Shift
-from lib.cluster.kernels import KERNELS, reach
+from lib.cluster.kernels import KERNELS
 
 MIB = 2**20
 ALGORITHMS = ("auto", "full", "nearest")
-FEW = 2**16  # nodes of a grid that is worth its while for any data; else there may be a quarter as many as pairs
-CLOSE, LONGER = 1e-8, 10  # tolerance of the centres, and how many more steps, lest it matter which end is one
+FEW_NODES = 2**16  # fast enough for any data; a larger grid may have a quarter as many as there are pairs
+CENTRE_TOL = 1e-8  # of the centres, in bandwidths,
+CENTRE_STEPS = 10  # and times as many steps for them, so that it does not matter which end becomes one
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def mean_shift(
     blurring: bool = False,
     algorithm: str = "auto",
     batch_size: int | None = None,
-    memory: int = 512 * MIB,
+    memory_limit: int = 512 * MIB,
     tol: float = 1e-3,
     max_iter: int = 300,
     path: bool = False,
@@ -62,32 +63,32 @@ def mean_shift(
     scikit-learn); where the data stay, those that are left, the centres, climb on until a step is at most 1e-8
     bandwidths, and are merged again.
 
-    "full" looks at all of the data, `batch_size` points at a time or as many as `memory` bytes allow, on any device.
-    "nearest", on the CPU and in up to 3 dimensions, looks at the closest only: exact for kernels of bounded reach; for
-    the Gaussian by a grid of its density (a step is within 1e-3 bandwidths of the exact one) or, where that would be
-    too large for `memory` or for the data, the closest so far that all beyond weigh less than 1e-5 together. "auto"
-    takes "nearest" on the CPU where it can, and "full" elsewhere. All computing is in float64; what is returned has
-    x's device, and its dtype if that is one of floating point.
+    "full" looks at all of the data, `batch_size` points at a time or as many as fit in `memory_limit` bytes, on any
+    device. "nearest", on the CPU and in up to 3 dimensions, looks at the closest only: exact for kernels of bounded
+    support; for the Gaussian by a grid of its density (a step is within 1e-3 bandwidths of the exact one) or, where
+    that would be too large for `memory_limit` or for the data, with a cutoff so far that all beyond weigh less than
+    1e-5 together. "auto" takes "nearest" on the CPU where it can, and "full" elsewhere. All computing is in float64;
+    what is returned has
 
     Raises TypeError and ValueError for what is no finite table of numbers, for an unknown kernel or algorithm, numbers
-    out of range, and a budget too small for one row.
+    out of range, and a memory limit too small for one row.
     """
-    found = check.points(x)
-    origin = found.median(dim=0).values  # far from 0, sums of places would lose digits
-    data = found - origin
+    points = check.points(x)
+    origin = points.median(dim=0).values  # far from 0, sums of coordinates would lose digits
+    data = points - origin
     bandwidth, tol = check.positive("bandwidth", bandwidth), check.positive("tol", tol)
-    known("kernel", kernel, KERNELS)
-    known("algorithm", algorithm, ALGORITHMS)
+    check_choice("kernel", kernel, KERNELS)
+    check_choice("algorithm", algorithm, ALGORITHMS)
     for name, value in (("max_iter", max_iter), ("batch_size", batch_size)):
         if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
-    rows = full.rows_within(memory, *data.shape)
-    name, make = _machinery(data, bandwidth, kernel, algorithm, min(rows, batch_size or rows), memory)
+    rows = full.rows_within(memory_limit, *data.shape)
+    name, make = _choose_step(data, bandwidth, kernel, algorithm, min(rows, batch_size or rows), memory_limit)
     step = make(data)
     ends, weight, iterations, steps = _climb(data, step, bandwidth * tol, max_iter, make if blurring else None, path)
     centres = _modes(ends, weight, bandwidth)
     if not blurring:
-        centres, weight, *_ = _climb(centres, step, bandwidth * min(tol, CLOSE), LONGER * max_iter)
+        centres, weight, *_ = _climb(centres, step, bandwidth * min(tol, CENTRE_TOL), CENTRE_STEPS * max_iter)
         centres = _modes(centres, weight, bandwidth)
     labels = torch.from_numpy(KDTree(centres.cpu().numpy()).query((ends if blurring else data).cpu().numpy())[1])
     dtype = x.dtype if x.is_floating_point() else torch.float64
@@ -95,23 +96,23 @@ def mean_shift(
     return Clusters(labels.to(x.device), centres, ends, iterations, name, steps)
 
 
-def _machinery(
-    data: Tensor, bandwidth: float, kernel: str, algorithm: str, rows: int, memory: int
+def _choose_step(
+    data: Tensor, bandwidth: float, kernel: str, algorithm: str, rows: int, memory_limit: int
 ) -> tuple[str, Callable[[Tensor], Shift]]:
     """Choose how a step is computed; return its name, and a function of the data that makes one."""
-    far = reach(kernel, len(data))
-    can = data.device.type == "cpu" and cells.fits(data, far * bandwidth)
-    if algorithm == "full" or (algorithm == "auto" and not can):
+    cutoff = kernels.cutoff(kernel, len(data))
+    fits = data.device.type == "cpu" and cells.fits(data, cutoff * bandwidth)
+    if algorithm == "full" or (algorithm == "auto" and not fits):
         return "full", lambda data: full.shift(data, bandwidth, kernel, rows)
-    if not can:
+    if not fits:
         raise ValueError(
             f"algorithm 'nearest' is for the CPU and up to {cells.AXES} dimensions, got {list(data.shape)} on "
             f"{data.device}: use 'full' or 'auto'"
         )
-    n, nodes = len(data), grid.nodes(data, bandwidth) if kernel == "gaussian" else math.inf
-    if nodes <= min(max(FEW, n**2 // 4), memory // grid.NODE):
+    n, nodes = len(data), grid.count_nodes(data, bandwidth) if kernel == "gaussian" else math.inf
+    if nodes <= min(max(FEW_NODES, n**2 // 4), memory_limit // grid.BYTES_PER_NODE):
         return "grid", lambda data: grid.shift(data, bandwidth)
-    return "cells", lambda data: cells.shift(data, bandwidth, kernel, far)
+    return "cells", lambda data: cells.shift(data, bandwidth, kernel, cutoff)
 
 
 def _climb(
@@ -136,10 +137,10 @@ def _climb(
         points[moving], weight[moving] = moved, seen
         if path:
             steps.append(points.clone())
-        far = (moved - before).norm(dim=1) > tol
+        moves = (moved - before).norm(dim=1) > tol
         if blurred is None:
-            moving = moving[far]  # the data stay, so a point that rests will rest
-        elif far.any():
+            moving = moving[moves]  # the data stay, so a point that rests will rest
+        elif moves.any():
             step = blurred(points)
         else:
             break

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from lib.checks import known
+from lib.checks import check_choice
 from lib.data import digits, fashion_mnist
 from lib.data.dataset import Dataset, Source
 from lib.data.files import MANIFEST
@@ -32,5 +32,5 @@ def load(
         "fashion_mnist": lambda: fashion_mnist.load(root, network, sizes),
         "digits": lambda: digits.load(sizes),
     }
-    known("data", name, loaders)
+    check_choice("data", name, loaders)
     return loaders[name]()

@@ -36,6 +36,10 @@ class Source:
         return {key: value for key, value in asdict(self).items() if value is not None}
 
 
+class Unavailable(Exception):
+    """A source that does not have what was asked for, which is no fault; the message says why."""
+
+
 @dataclass(frozen=True)
 class Split:
     """Pictures and what is on them: images uint8 [n, h, w] (0 is black, 255 white), labels int64 [n]."""

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from lib.data import files
-from lib.data.dataset import Dataset, Split, check_sizes
+from lib.data.dataset import Dataset, Split, Unavailable, check_sizes
 
 NAME = "fashion_mnist"
 CLASSES = (
@@ -67,10 +67,6 @@ MOSAICS = {"train": "train-images.png", "test": "test-images.png"}
 LABELS = {"train": "train-labels-idx1-ubyte.gz", "test": "test-labels-idx1-ubyte.gz"}
 
 
-class NotHere(Exception):
-    """A source that does not have the data, which is no fault; the message says why."""
-
-
 def load(root: str | Path | None, network: bool, sizes: tuple[int, int] | None) -> Dataset:
     """Load as `lib.data.load` says: the first source that has as many, else the part that ships."""
     asked = sizes or SIZES
@@ -79,12 +75,12 @@ def load(root: str | Path | None, network: bool, sizes: tuple[int, int] | None) 
     reasons = []
     try:
         return _dataset(*local(root), asked)
-    except NotHere as reason:
+    except Unavailable as reason:
         reasons.append(str(reason))
     if not enough:
         try:
             return _dataset(*hub(network), asked)
-        except NotHere as reason:
+        except Unavailable as reason:
             reasons.append(str(reason))
     return _dataset(*shipped(), asked, because=" and ".join(reasons))
 
@@ -99,16 +95,17 @@ def _dataset(parts: dict[str, Split], kind: str, where: str, asked: tuple[int, i
 def local(root: str | Path | None = None) -> tuple[dict[str, Split], str, str]:
     """Read the four original files in `root`/fashion-mnist, `root` being the environment's LIB_DATA if none is given.
 
-    Returns the splits by name, the kind of source, and where it is. Raises NotHere, or ValueError for a broken file.
+    Returns the splits by name, the kind of source, and where it is. Raises Unavailable, and ValueError for a broken
+    file.
     """
     named = "LIB_DATA" if root is None else "the given root"
     root = os.environ.get("LIB_DATA") if root is None else root
     if not root:
-        raise NotHere("LIB_DATA is not set")
+        raise Unavailable("LIB_DATA is not set")
     folder = Path(root) / FOLDER
     absent = [file for file, _, _ in FILES.values() if not (folder / file).is_file()]
     if absent:
-        raise NotHere(f"{named} has no {', '.join(f'{FOLDER}/{file}' for file in absent)}")
+        raise Unavailable(f"{named} has no {', '.join(f'{FOLDER}/{file}' for file in absent)}")
     arrays = {key: read_idx(folder / file, sha256) for key, (file, sha256, _) in FILES.items()}
     return _splits(arrays), "local", f"the original files, {FOLDER}/ in {named}"
 
@@ -126,14 +123,14 @@ def shipped(manifest: Path = files.MANIFEST) -> tuple[dict[str, Split], str, str
 def hub(network: bool = True) -> tuple[dict[str, Split], str, str]:
     """Read from the Hugging Face hub or its cache, as `local` does; ValueError where the decoded values are others."""
     if not network:
-        raise NotHere("the network was not to be used")
+        raise Unavailable("the network was not to be used")
     try:
         import datasets
 
         with _quiet():
             found = datasets.load_dataset(HUB, revision=REVISION)
     except Exception as error:  # the client raises what its transport raises: OSError, httpx errors, its own
-        raise NotHere(f"the hub did not answer ({type(error).__name__})") from error
+        raise Unavailable(f"the hub did not answer ({type(error).__name__})") from error
     arrays = {}
     for key, (_, _, sha256) in FILES.items():
         arrays[key] = _column(found[key[0]], key[1])

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lib.checks import known
+from lib.checks import check_choice
 
 MANIFEST = Path(__file__).resolve().parents[2] / "data" / "manifest.json"
 OURS = {"licence": "MIT", "source": "trained here"}  # of weights that this repository makes
@@ -43,36 +43,36 @@ def verify(path: str | Path, sha256: str) -> Path:
 def shipped(name: str, manifest: Path = MANIFEST) -> Path:
     """Return the path of a file of data/ that data/manifest.json lists, once its sha256 is checked.
 
-    Raises ValueError when the manifest does not list it (the nearest name is told), or when it is missing or broken.
+    Raises ValueError when the manifest does not list it (the nearest name is given), or when it is missing or broken.
     """
     listed = json.loads(manifest.read_text())["files"]
-    known(f"file of {manifest}", name, listed)
+    check_choice(f"file of {manifest}", name, listed)
     path = manifest.parent / name
     if not path.is_file():
         raise ValueError(f"{path} is missing, though {manifest.name} lists it; git checkout -- data brings it back")
     return verify(path, listed[name]["sha256"])
 
 
-def ship(
-    written: Mapping[str, tuple[bytes, Mapping[str, Any]]], *, manifest: Path = MANIFEST, instead_of: str | None = None
+def export(
+    contents: Mapping[str, tuple[bytes, Mapping[str, Any]]], *, manifest: Path = MANIFEST, replacing: str | None = None
 ) -> None:
-    """Write files beside the manifest, and list each with its sha256, its size and what is told about it.
+    """Write files beside the manifest, and list each with its sha256, its size and its metadata.
 
-    `written` holds content and entry by name; what the manifest lists below the folder `instead_of` is taken off it.
+    `contents` holds bytes and metadata by name; what the manifest lists below the folder `replacing` is taken off it.
     Each file is replaced whole, then the manifest: a run that is killed between leaves files that are not those listed,
     and `shipped` refuses them. What was taken off the list is removed last, and nothing else of that folder is.
     """
-    content = json.loads(manifest.read_text())
+    whole = json.loads(manifest.read_text())
     listed = {
         name: entry
-        for name, entry in content["files"].items()
-        if instead_of is None or not name.startswith(f"{instead_of}/")
+        for name, entry in whole["files"].items()
+        if replacing is None or not name.startswith(f"{replacing}/")
     }
-    for name, (raw, about) in written.items():
+    for name, (raw, metadata) in contents.items():
         replace(manifest.parent / name, raw)
-        listed[name] = {"sha256": hashlib.sha256(raw).hexdigest(), "bytes": len(raw), **about}
-    gone = content["files"].keys() - listed.keys()
-    content["files"] = dict(sorted(listed.items()))
-    replace(manifest, (json.dumps(content, indent=2) + "\n").encode())
+        listed[name] = {"sha256": hashlib.sha256(raw).hexdigest(), "bytes": len(raw), **metadata}
+    gone = whole["files"].keys() - listed.keys()
+    whole["files"] = dict(sorted(listed.items()))
+    replace(manifest, (json.dumps(whole, indent=2) + "\n").encode())
     for name in gone:
         (manifest.parent / name).unlink(missing_ok=True)

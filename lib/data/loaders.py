@@ -103,12 +103,12 @@ def in_memory(
 ) -> DataLoaders:
     """Make fast loaders of what `lib.data.load` returns: training images shuffled, and the test images in order.
 
-    Batches are x float32 [b, 1, h, w] and y int64 [b]; x has mean 0 and deviation 1 over the training images, or spans
-    [0, 1] with `transform=None`; a function is applied to the latter.
+    Batches are x float32 [b, 1, h, w] and y int64 [b]; x has mean 0 and standard deviation 1 over the training images,
+    or spans [0, 1] with `transform=None`; a function is applied to the latter.
     """
     if isinstance(transform, str) and transform != "normalise":
         raise ValueError(f"transform must be 'normalise', None or a function, got {transform!r}")
-    scale = Normalise.fitted(dataset.train.images) if transform == "normalise" else _then(as_float, transform)
+    scale = Normalise.fitted(dataset.train.images) if transform == "normalise" else _compose(as_float, transform)
 
     def loader(split: Split, size: int, shuffle: bool) -> FastLoader:
         images = split.images[:, None]
@@ -121,7 +121,7 @@ def in_memory(
     )
 
 
-def _then(first: Transform, second: Transform | None) -> Transform:
+def _compose(first: Transform, second: Transform | None) -> Transform:
     return first if second is None else lambda x: second(first(x))
 
 
@@ -143,7 +143,7 @@ class Normalise:
 
     @classmethod
     def fitted(cls, images: Tensor) -> Normalise:
-        """Take mean and deviation from images, bytes or floats of any shape."""
+        """Take mean and standard deviation from images, bytes or floats of any shape."""
         values, scale = images.double(), 1 if images.is_floating_point() else 255
         return cls((values.mean() / scale).item(), (values.std(correction=0) / scale).item())
 
@@ -203,8 +203,8 @@ def collate_dict(dataset: Any) -> Callable[[Sequence[dict]], tuple]:
 def _stack(column: str, values: list) -> Any:
     shapes = {tuple(value.shape) for value in values if isinstance(value, Tensor | np.ndarray)}
     if len(shapes) > 1:
-        told = ", ".join(str(list(shape)) for shape in sorted(shapes))
-        raise ValueError(f"column {column!r} is ragged, its items have shapes {told}: pad or crop them to one shape")
+        listed = ", ".join(str(list(shape)) for shape in sorted(shapes))
+        raise ValueError(f"column {column!r} is ragged, its items have shapes {listed}: pad or crop them to one shape")
     try:
         return default_collate(values)
     except (RuntimeError, TypeError) as error:

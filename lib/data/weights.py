@@ -7,50 +7,49 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from lib.data import files
 
 
-def ship(
+def export(
     name: str,
     model: nn.Module,
-    made: Mapping[str, Any],
+    metadata: Mapping[str, Any],
     *,
     dtype: torch.dtype = torch.float16,
     manifest: Path = files.MANIFEST,
 ) -> Path:
     """Write a model's weights and buffers to `name` beside the manifest, floats as `dtype`, and list it there.
 
-    `made` tells how: data, steps, seed, machine, seconds.
+    `metadata` says how they were made: data, steps, seed, machine, seconds.
     """
     state = {
         key: value.detach().to("cpu", dtype if value.is_floating_point() else value.dtype).contiguous()
         for key, value in model.state_dict().items()
     }
-    files.ship({name: (save(state), {**made, **files.OURS})}, manifest=manifest)
+    files.export({name: (safetensors.torch.save(state), {**metadata, **files.OURS})}, manifest=manifest)
     return manifest.parent / name
 
 
-def restore(name: str, model: nn.Module, command: str, *, manifest: Path = files.MANIFEST) -> dict[str, Any]:
-    """Give a model the weights of a listed file, once its sha256 is checked; return the file's entry.
+def load(name: str, model: nn.Module, command: str, *, manifest: Path = files.MANIFEST) -> dict[str, Any]:
+    """Load the weights of a listed file into a model, once its sha256 is checked; return the file's metadata.
 
     Raises ValueError for a file that is not listed, missing, broken, or of another model; it names the file and the
     `command` that makes it.
     """
     try:
-        state = load(files.shipped(name, manifest).read_bytes())
-        _fits(state, model)
-    except (ValueError, SafetensorError) as error:
+        state = safetensors.torch.load(files.shipped(name, manifest).read_bytes())
+        _check_state(state, model)
+    except (ValueError, safetensors.SafetensorError) as error:
         raise ValueError(f"no weights from {name}: {error}\nTo make them: {command}") from error
     model.load_state_dict(state)  # which casts each to the dtype of the model's own
     return json.loads(manifest.read_text())["files"][name]
 
 
-def _fits(state: Mapping[str, Tensor], model: nn.Module) -> None:
+def _check_state(state: Mapping[str, Tensor], model: nn.Module) -> None:
     """Check names and shapes before any weight is touched."""
     ours = {key: list(value.shape) for key, value in model.state_dict().items()}
     theirs = {key: list(value.shape) for key, value in state.items()}

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lib.checks import known
+from lib.checks import check_choice
 from lib.diffusion.schedule import Schedule
 
 Denoise = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # x [n, ...], times [n] -> x0 and noise, shaped as x
@@ -30,7 +30,7 @@ def target(schedule: Schedule, prediction: str, x0: Tensor, noise: Tensor, t: Te
     "noise" (Ho et al. 2020, equation 14), "x0", or "v" = alpha_t * noise - sigma_t * x0 (Salimans and Ho 2022,
     appendix D).
     """
-    known("prediction", prediction, PREDICTIONS)
+    check_choice("prediction", prediction, PREDICTIONS)
     if prediction == "v":
         alpha_t, sigma_t = alpha_sigma(schedule, x0, t)
         return alpha_t * noise - sigma_t * x0
@@ -39,7 +39,7 @@ def target(schedule: Schedule, prediction: str, x0: Tensor, noise: Tensor, t: Te
 
 def x0_and_noise(schedule: Schedule, prediction: str, x: Tensor, predicted: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
     """Return the image and the noise that follow from a network's prediction for x [n, ...] at times t [n]."""
-    known("prediction", prediction, PREDICTIONS)
+    check_choice("prediction", prediction, PREDICTIONS)
     alpha_t, sigma_t = alpha_sigma(schedule, x, t)
     if prediction == "noise":
         return (x - sigma_t * predicted) / alpha_t, predicted
@@ -53,7 +53,7 @@ def denoiser(model: Callable[..., Tensor], schedule: Schedule, prediction: str =
 
     Raises ValueError for an unknown prediction, and a network that returns another shape than that of x.
     """
-    known("prediction", prediction, PREDICTIONS)
+    check_choice("prediction", prediction, PREDICTIONS)
 
     def denoise(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         predicted = model(x, t.to(x.device, torch.float32), *cond)

@@ -77,7 +77,7 @@ def manifest_of(name: str) -> Path:
 def load(name: str) -> nn.Module:
     """Return a trained model in evaluation mode; raises ValueError that tells how to make what is missing."""
     model = MODELS[name]()
-    weights.restore(f"models/fashion/{name}.safetensors", model, f"{COMMAND} {name}", manifest=manifest_of(name))
+    weights.load(f"models/fashion/{name}.safetensors", model, f"{COMMAND} {name}", manifest=manifest_of(name))
     return model.eval()
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib.checks import known
+from lib.checks import check_choice
 from lib.diffusion.denoise import Denoise
 from lib.diffusion.schedule import Level, Schedule
 
@@ -209,7 +209,7 @@ def sample(
     callback: StepCallback | None = None,
 ) -> Tensor:
     """Sample with a sampler of `SAMPLERS`, by name; raises ValueError, with the nearest, for an unknown one."""
-    known("sampler", name, SAMPLERS)
+    check_choice("sampler", name, SAMPLERS)
     given = (generators,) if name in STOCHASTIC else ()
     return SAMPLERS[name](denoise, x, schedule, steps, *given, callback=callback)
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lib.checks import known
+from lib.checks import check_choice
 
 KINDS = ("linear", "scaled_linear", "cosine")
 SPACINGS = ("leading", "linspace", "trailing")
@@ -74,7 +74,7 @@ class Schedule:
         et al. 2022); "cosine": alpha-bar falls like a squared cosine, without `beta_start` and `beta_end` (Nichol and
         Dhariwal 2021, equation 17). Raises ValueError for an unknown name and betas that are not in (0, 1).
         """
-        known("schedule", kind, KINDS)
+        check_choice("schedule", kind, KINDS)
         if steps < 1:
             raise ValueError(f"a schedule has at least 1 step, got {steps}")
         if not 0 < beta_start <= beta_end < 1:
@@ -138,7 +138,7 @@ class Schedule:
         "trailing" begin with T - 1. `offset` is added (Stable Diffusion: leading, 1). Raises ValueError for an unknown
         spacing, and more steps than the schedule has.
         """
-        known("spacing", spacing, SPACINGS)
+        check_choice("spacing", spacing, SPACINGS)
         self._within(steps)
         if spacing == "leading":
             times = torch.arange(steps, dtype=torch.float64).flip(0) * (len(self) // steps)

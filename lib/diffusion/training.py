@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lib.checks import known
+from lib.checks import check_choice
 from lib.diffusion.denoise import PREDICTIONS, target
 from lib.diffusion.schedule import Schedule
 from lib.learner import Callback, LearnerState
@@ -32,7 +32,7 @@ class AddNoise(Callback):
         p_uncond: float = 0.1,
         seed: int = 0,
     ) -> None:
-        known("prediction", prediction, PREDICTIONS)
+        check_choice("prediction", prediction, PREDICTIONS)
         if not 0 <= p_uncond <= 1:
             raise ValueError(f"p_uncond must be from 0 to 1, got {p_uncond}")
         self.schedule, self.prediction, self.null, self.p_uncond, self.seed = schedule, prediction, null, p_uncond, seed
@@ -71,7 +71,7 @@ class WeightedLoss(Callback):
 
 def min_snr(schedule: Schedule, prediction: str = "noise", gamma: float = 5.0) -> Callable[[Tensor], Tensor]:
     """Return the weights min(SNR, gamma), as errors of x0 are counted (Hang et al. 2023, section 3.4)."""
-    known("prediction", prediction, PREDICTIONS)
+    check_choice("prediction", prediction, PREDICTIONS)
 
     def weights(t: Tensor) -> Tensor:
         alpha_bar = schedule.alpha_bar_at(t)

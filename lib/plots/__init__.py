@@ -1,8 +1,8 @@
 """Pictures of one family: grids, heat maps, histograms, animations and flip-books on a sheet of paper."""
 
 from lib.plots.encode import jpeg, png
-from lib.plots.flipbook import animate, flipbook
 from lib.plots.grids import heatmap, histogram, image_grid
+from lib.plots.player import animate, flipbook
 from lib.plots.style import (
     BLUE,
     DIVERGING,

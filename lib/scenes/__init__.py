@@ -1,7 +1,7 @@
 """Drawn pictures with captions, true masks and attributes; what is read from a picture, and edits to be judged."""
 
-from lib.scenes.captions import caption, captions
-from lib.scenes.draw import BACKGROUNDS, COLOURS, SHAPES, SIZE, Scene, Scenes, Thing, draw, held_out, of, sample
+from lib.scenes.captions import caption, sample_captions
+from lib.scenes.draw import BACKGROUNDS, COLOURS, SHAPES, SIZE, Scene, Scenes, Thing, held_out, render, sample, stack
 
 __all__ = [
     "BACKGROUNDS",
@@ -12,9 +12,9 @@ __all__ = [
     "Scenes",
     "Thing",
     "caption",
-    "captions",
-    "draw",
     "held_out",
-    "of",
+    "render",
     "sample",
+    "sample_captions",
+    "stack",
 ]

@@ -44,7 +44,7 @@ def _named(thing: Thing, sized: bool) -> str:
     return f"{'an' if words.startswith('o') else 'a'} {words}"
 
 
-def captions(scenes: Scenes, generator: torch.Generator) -> list[str]:
+def sample_captions(scenes: Scenes, generator: torch.Generator) -> list[str]:
     """Say what each of many scenes shows, in phrasings drawn from a generator on the CPU."""
     phrasing = torch.randint(len(ABOUT_ONE) * len(ABOUT_TWO), (len(scenes),), generator=generator).tolist()
     sized = (torch.rand(len(scenes), generator=generator) < 0.3).tolist()

@@ -1,6 +1,6 @@
 """Drawn pictures with true masks and attributes: one or two coloured shapes on a background.
 
-Many are held as one `Scenes`, a row of tensors, and drawn together on any device; one is a `Scene` that can be read and
+Many are held as one `Scenes`, a row of tensors, and rendered together on any device; one is a `Scene`, to be read and
 changed by hand. Shapes are signed distances, negative inside, so edges are anti-aliased and masks exact.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from lib.checks import known
+from lib.checks import check_choice
 
 SIZE = 64  # pixels, each way
 COLOURS: dict[str, tuple[int, int, int]] = {
@@ -29,7 +29,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
 BACKGROUNDS = ("white", "black", "grey", "sand", "sky", "striped", "dotted", "chequered")
 PLAIN = {"white": 255, "black": 0, "grey": 128, "sand": (222, 206, 170), "sky": (176, 214, 236)}
-ONE, TWO = (7.0, 18.0), (7.0, 13.0)  # the range of radii of a shape alone, and of each of two
+RADII_OF_ONE, RADII_OF_TWO = (7.0, 18.0), (7.0, 13.0)  # the range of radii of a shape alone, and of each of two
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class Thing:
     y: float = 32.0
 
     def __post_init__(self) -> None:
-        known("shape", self.shape, SHAPES)
-        known("colour", self.colour, COLOURS)
+        check_choice("shape", self.shape, SHAPES)
+        check_choice("colour", self.colour, COLOURS)
         if not 3 <= self.radius <= SIZE / 2:
             raise ValueError(f"radius must be from 3 to {SIZE // 2} pixels, got {self.radius}")
         if not (0 <= self.x <= SIZE and 0 <= self.y <= SIZE):
@@ -59,7 +59,7 @@ class Scene:
     background: str = "white"
 
     def __post_init__(self) -> None:
-        known("background", self.background, BACKGROUNDS)
+        check_choice("background", self.background, BACKGROUNDS)
         if not 1 <= len(self.things) <= 2:
             raise ValueError(f"a scene has one or two things, got {len(self.things)}")
 
@@ -100,9 +100,9 @@ class Scenes:
     def pictures(self) -> Tensor:
         """Draw them: [n, 3, 64, 64] in [0, 1]."""
         images = _backgrounds(self.background.device)[self.background]
-        paints = torch.tensor(list(COLOURS.values()), device=images.device) / 255
+        colours = torch.tensor(list(COLOURS.values()), device=images.device) / 255
         for k, cover in enumerate(self.masks().unbind(1)):
-            images = torch.lerp(images, paints[self.colour[:, k]][:, :, None, None], cover[:, None])
+            images = torch.lerp(images, colours[self.colour[:, k]][:, :, None, None], cover[:, None])
         return images
 
     def masks(self) -> Tensor:
@@ -123,8 +123,8 @@ class Scenes:
         return covered * there[:, :, None, None]
 
 
-def of(scenes: Sequence[Scene]) -> Scenes:
-    """Put scenes into one row of tensors."""
+def stack(scenes: Sequence[Scene]) -> Scenes:
+    """Stack scenes into one row of tensors."""
     if not scenes:
         raise ValueError("at least one scene is needed")
     both = [[scene.things[0], scene.things[-1]] for scene in scenes]
@@ -141,9 +141,9 @@ def of(scenes: Sequence[Scene]) -> Scenes:
     )
 
 
-def draw(*scenes: Scene) -> Tensor:
-    """Draw scenes: [n, 3, 64, 64] in [0, 1]."""
-    return of(scenes).pictures()
+def render(*scenes: Scene) -> Tensor:
+    """Render scenes: [n, 3, 64, 64] in [0, 1]."""
+    return stack(scenes).pictures()
 
 
 def held_out(colour: Tensor, shape: Tensor, background: Tensor) -> Tensor:
@@ -160,22 +160,22 @@ def sample(n: int, generator: torch.Generator, *, held: bool | None = False, two
         raise ValueError(f"at least one scene is needed, got {n}")
     device = generator.device
     pair = torch.rand(n, generator=generator, device=device) < 0.5 if two is None else torch.full((n,), two).to(device)
-    made = _sample(pair, generator)
-    while len(again := (~_allowed(made, held)).nonzero()[:, 0]):
-        anew = _sample(pair[again], generator)
+    drawn = _sample(pair, generator)
+    while len(again := (~_allowed(drawn, held)).nonzero()[:, 0]):
+        redrawn = _sample(pair[again], generator)
         for field in fields(Scenes):
-            getattr(made, field.name)[again] = getattr(anew, field.name)
-    return made
+            getattr(drawn, field.name)[again] = getattr(redrawn, field.name)
+    return drawn
 
 
-def _allowed(made: Scenes, held: bool | None) -> Tensor:
+def _allowed(drawn: Scenes, held: bool | None) -> Tensor:
     """Tell which scenes can be named by a caption without doubt, and are held out or not as asked."""
-    distinct = (made.shape[:, 0] != made.shape[:, 1]) | (made.colour[:, 0] != made.colour[:, 1])
-    fine = distinct | ~made.two
+    distinct = (drawn.shape[:, 0] != drawn.shape[:, 1]) | (drawn.colour[:, 0] != drawn.colour[:, 1])
+    fine = distinct | ~drawn.two
     if held is None:
         return fine
-    first, second = held_out(made.colour, made.shape, made.background[:, None]).unbind(1)
-    return fine & (first & (second | ~made.two) if held else ~first & ~(second & made.two))
+    first, second = held_out(drawn.colour, drawn.shape, drawn.background[:, None]).unbind(1)
+    return fine & (first & (second | ~drawn.two) if held else ~first & ~(second & drawn.two))
 
 
 def _sample(two: Tensor, generator: torch.Generator) -> Scenes:
@@ -187,7 +187,7 @@ def _sample(two: Tensor, generator: torch.Generator) -> Scenes:
     def number(below: int, *size: int) -> Tensor:
         return torch.randint(below, size, generator=generator, device=device)
 
-    low, high = (torch.where(two, TWO[i], ONE[i])[:, None] for i in (0, 1))
+    low, high = (torch.where(two, RADII_OF_TWO[i], RADII_OF_ONE[i])[:, None] for i in (0, 1))
     radius = low + (high - low) * uniform(n, 2)
     margin = radius + 3  # the points of a star lie beyond its radius
     x, y = (margin + (SIZE - 2 * margin) * uniform(n, 2) for _ in range(2))
@@ -209,13 +209,13 @@ def _backgrounds(device: torch.device) -> Tensor:
         "dotted": torch.where((row % 8 - 3.5) ** 2 + (column % 8 - 3.5) ** 2 < 5, dark - 40, light),
         "chequered": torch.where((row // 8 + column // 8) % 2 == 0, dark - 20, dark - 90),
     }
-    made = []
+    drawn = []
     for name in BACKGROUNDS:
         if name in PLAIN:
-            made.append(torch.tensor(PLAIN[name]).float().reshape(-1, 1, 1).expand(3, SIZE, SIZE))
+            drawn.append(torch.tensor(PLAIN[name]).float().reshape(-1, 1, 1).expand(3, SIZE, SIZE))
         else:
-            made.append(textured[name].expand(3, SIZE, SIZE))
-    return torch.stack(made).to(device) / 255
+            drawn.append(textured[name].expand(3, SIZE, SIZE))
+    return torch.stack(drawn).to(device) / 255
 
 
 def _circle(x: Tensor, y: Tensor) -> Tensor:

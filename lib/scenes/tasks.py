@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from lib.scenes.captions import caption
-from lib.scenes.draw import BACKGROUNDS, COLOURS, SHAPES, Scene, held_out, of, sample
-from lib.scenes.read import read
+from lib.scenes.draw import BACKGROUNDS, COLOURS, SHAPES, Scene, held_out, sample, stack
+from lib.scenes.read import read_scene
 
 KINDS = ("colour", "shape", "background")
 
@@ -25,7 +25,7 @@ class Task(NamedTuple):
     kind: str
     source: Scene
     target: Scene
-    number: int = 0
+    index: int = 0
 
     @property
     def prompts(self) -> tuple[str, str]:
@@ -38,49 +38,49 @@ def sample_tasks(n: int, seed: int, *, two: bool | None = None) -> list[Task]:
     if n < 1:
         raise ValueError(f"at least one edit is needed, got {n}")
     generator = torch.Generator().manual_seed(seed)
-    made: list[Task] = []
-    while len(made) < n:
+    tasks: list[Task] = []
+    while len(tasks) < n:
         scene = sample(1, generator, two=two)[0]
-        task = _changed(scene, KINDS[len(made) % len(KINDS)], generator)
+        task = _sample_edit(scene, KINDS[len(tasks) % len(KINDS)], generator)
         if task is not None:
-            made.append(task)
-    return made
+            tasks.append(task)
+    return tasks
 
 
-def _changed(scene: Scene, kind: str, generator: torch.Generator) -> Task | None:
+def _sample_edit(scene: Scene, kind: str, generator: torch.Generator) -> Task | None:
     """Change a scene at random so that the changed thing is a held-out triple; None where two would be alike."""
-    number = int(torch.randint(len(scene.things), (1,), generator=generator))
+    index = int(torch.randint(len(scene.things), (1,), generator=generator))
     values = {"colour": tuple(COLOURS), "shape": SHAPES, "background": BACKGROUNDS}[kind]
-    wanted = [target for value in values if _untrained(target := _with(scene, kind, number, value), number)]
+    wanted = [target for value in values if _is_held_out(target := _edited(scene, kind, index, value), index)]
     if not wanted:
         return None
     target = wanted[int(torch.randint(len(wanted), (1,), generator=generator))]
-    named = {(thing.shape, thing.colour) for thing in target.things}
-    return Task(kind, scene, target, number) if len(named) == len(target.things) else None
+    distinct = {(thing.shape, thing.colour) for thing in target.things}
+    return Task(kind, scene, target, index) if len(distinct) == len(target.things) else None
 
 
-def _with(scene: Scene, kind: str, number: int, value: str) -> Scene:
+def _edited(scene: Scene, kind: str, index: int, value: str) -> Scene:
     if kind == "background":
         return replace(scene, background=value)
     things = list(scene.things)
-    things[number] = replace(things[number], **{kind: value})
+    things[index] = replace(things[index], **{kind: value})
     return replace(scene, things=tuple(things))
 
 
-def _untrained(scene: Scene, number: int) -> bool:
-    row = of([scene])
-    return bool(held_out(row.colour[0, number], row.shape[0, number], row.background[0]))
+def _is_held_out(scene: Scene, index: int) -> bool:
+    row = stack([scene])
+    return bool(held_out(row.colour[0, index], row.shape[0, index], row.background[0]))
 
 
-def allowed(tasks: Sequence[Task]) -> Tensor:
-    """Return where pictures may change, 1 there: [n, 64, 64].
+def edit_masks(tasks: Sequence[Task]) -> Tensor:
+    """Return the masks of where pictures may change, 1 there: [n, 64, 64].
 
     That is each pixel which the thing covers in part, the old one or the new; and for a background, all that is not
     covered wholly.
     """
-    before, after = (of([getattr(task, side) for task in tasks]).masks() for side in ("source", "target"))
+    before, after = (stack([getattr(task, side) for task in tasks]).masks() for side in ("source", "target"))
     masks = [
-        before[i].sum(0) < 1 if task.kind == "background" else (before[i] + after[i])[task.number] > 0
+        before[i].sum(0) < 1 if task.kind == "background" else (before[i] + after[i])[task.index] > 0
         for i, task in enumerate(tasks)
     ]
     return torch.stack(masks).float()
@@ -88,21 +88,21 @@ def allowed(tasks: Sequence[Task]) -> Tensor:
 
 def shows(picture: Tensor, scene: Scene) -> bool:
     """Tell whether a picture [3, 64, 64] reads as this scene: background, and of each thing shape and colour."""
-    return agree(read(picture), scene)
+    return matches(read_scene(picture), scene)
 
 
-def agree(found: Scene | None, scene: Scene, *, moved: float | None = None) -> bool:
-    """Tell whether what was read is this scene; with `moved` the centres have to be that near, too, in pixels."""
+def matches(found: Scene | None, scene: Scene, *, max_distance: float | None = None) -> bool:
+    """Tell whether what was read is this scene; with `max_distance` each centre has to be as near, in pixels."""
     if found is None or found.background != scene.background or len(found.things) != len(scene.things):
         return False
-    left = list(found.things)
+    remaining = list(found.things)
     for thing in scene.things:
-        same = [other for other in left if (other.shape, other.colour) == (thing.shape, thing.colour)]
-        if moved is not None:
-            same = [other for other in same if max(abs(other.x - thing.x), abs(other.y - thing.y)) <= moved]
-        if not same:
+        alike = [other for other in remaining if (other.shape, other.colour) == (thing.shape, thing.colour)]
+        if max_distance is not None:
+            alike = [other for other in alike if max(abs(other.x - thing.x), abs(other.y - thing.y)) <= max_distance]
+        if not alike:
             return False
-        left.remove(same[0])
+        remaining.remove(alike[0])
     return True
 
 
@@ -116,7 +116,7 @@ def psnr(pictures: Tensor, wanted: Tensor, where: Tensor | None = None) -> Tenso
     return -10 * error.clamp(min=1e-10).log10()
 
 
-def overlap(mask: Tensor, wanted: Tensor) -> Tensor:
+def iou(mask: Tensor, wanted: Tensor) -> Tensor:
     """Return the intersection over the union of masks [n, h, w], 0 or 1: [n]."""
     mask, wanted = mask > 0.5, wanted > 0.5
     return (mask & wanted).sum((1, 2)) / (mask | wanted).sum((1, 2)).clamp(min=1)

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
-LEAST = 1e-5  # added to a covariance, so that a grey picture has a root
+MIN_EIGENVALUE = 1e-5  # added to a covariance, so that a grey picture has a root
 
 
 def match_colours(picture: Tensor, like: Tensor) -> Tensor:
-    """Return a picture [1, 3, h, w] in [0, 1] with its colours moved to those of another, of any size.
+    """Return a picture [1, 3, h, w] in [0, 1] with its colours matched to those of another, of any size.
 
     The moved colours have the mean and the covariance of the other's, by the linear map that turns them least (section
     5.1: the symmetric square roots of the covariances); what leaves [0, 1] is cut.
@@ -25,8 +25,8 @@ def match_colours(picture: Tensor, like: Tensor) -> Tensor:
     return moved.to(picture.dtype).view_as(picture).clamp(0, 1)
 
 
-def with_colours_of(picture: Tensor, other: Tensor) -> Tensor:
-    """Return the brightness of a picture [1, 3, h, w] in [0, 1] with the colours of another of the same size.
+def replace_chrominance(picture: Tensor, other: Tensor) -> Tensor:
+    """Return the luminance of a picture [1, 3, h, w] in [0, 1] with the colours of another of the same size.
 
     Y is the one's and I and Q are the other's (section 5.2); what leaves [0, 1] is cut.
     """
@@ -38,8 +38,8 @@ def with_colours_of(picture: Tensor, other: Tensor) -> Tensor:
     return torch.einsum("ij,njhw->nihw", torch.linalg.inv(to), mixed).clamp(0, 1)
 
 
-def grey(picture: Tensor) -> Tensor:
-    """Return the brightness of pictures [n, 3, h, w], as three equal channels."""
+def luminance(picture: Tensor) -> Tensor:
+    """Return the luminance of pictures [n, 3, h, w], as three equal channels."""
     return (picture * picture.new_tensor(YIQ[0]).view(3, 1, 1)).sum(1, keepdim=True).expand_as(picture)
 
 
@@ -51,5 +51,5 @@ def _pixels(picture: Tensor) -> Tensor:
 
 def _root(covariance: Tensor) -> Tensor:
     """Return the symmetric square root."""
-    values, vectors = torch.linalg.eigh(covariance + LEAST * torch.eye(3).to(covariance))
-    return vectors * values.clamp(min=LEAST).sqrt() @ vectors.mT
+    values, vectors = torch.linalg.eigh(covariance + MIN_EIGENVALUE * torch.eye(3).to(covariance))
+    return vectors * values.clamp(min=MIN_EIGENVALUE).sqrt() @ vectors.mT

@@ -19,8 +19,9 @@ import torchvision
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from lib.checks import known
+from lib.checks import check_choice
 from lib.data import Source, files
+from lib.data.dataset import Unavailable
 from lib.nn.init import glorot_
 
 VGG16 = (2, 2, 3, 3, 3)
@@ -33,7 +34,7 @@ CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
 SCALES = {3: 1, 5: 1, 7: 2, 11: 2, 15: 4, 23: 4, 37: 8, 55: 8}  # side of a filter: its stride
 SQUEEZENET_NAMES = ("conv1", "relu1", "pool1", "fire2", "fire3", "pool3", "fire4", "fire5", "pool5")
 SQUEEZENET_NAMES += ("fire6", "fire7", "fire8", "fire9")
-BEST = ("vgg19", "vgg19-slim", "squeezenet", "random")  # as `load` tries them
+PREFERRED = ("vgg19", "vgg19-slim", "squeezenet", "random")  # as `load` tries them
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,6 @@ class Extractor:
     content: str
     style: tuple[str, ...]
     source: Source
-
-
-class NotHere(Exception):
-    """A network that is out of reach, which is no fault; the message says why."""
 
 
 class Preprocess(nn.Module):
@@ -93,7 +90,7 @@ class RandomFilters(nn.Module):
 
 
 def load(
-    name: str | Sequence[str] = BEST,
+    name: str | Sequence[str] = PREFERRED,
     *,
     root: str | Path | None = None,
     network: bool = True,
@@ -118,10 +115,10 @@ def load(
     }
     missing = []
     for each in names:
-        known("extractor", each, loaders)
+        check_choice("extractor", each, loaders)
         try:
             found = loaders[each]()
-        except NotHere as reason:
+        except Unavailable as reason:
             missing.append(f"{each}: {reason}")
             continue
         found.net.to(device).eval().requires_grad_(False)
@@ -151,11 +148,11 @@ def _torchvision(name: str, network: bool) -> Extractor:
     weights = torchvision.models.get_model_weights(name).IMAGENET1K_V1
     cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
     if not cached.is_file():
-        _reachable(weights.url, network)
+        _check_reachable(weights.url, network)
     try:  # the name ends in the beginning of its sha256, which is checked
         state = torch.hub.load_state_dict_from_url(weights.url, check_hash=True, progress=False, weights_only=True)
     except OSError as error:
-        raise NotHere(f"the download broke off ({error})") from error
+        raise Unavailable(f"the download broke off ({error})") from error
     blocks = VGG16 if name == "vgg16" else VGG19
     scale = [1 / std for std in IMAGENET_STD]
     shift = [-mean / std for mean, std in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True)]
@@ -164,17 +161,17 @@ def _torchvision(name: str, network: bool) -> Extractor:
     own = [key for key in net.state_dict() if key.startswith("conv")]
     net.load_state_dict(dict(zip(own, values, strict=True)), strict=False)
     where = f"torchvision, {weights.url.rsplit('/', 1)[-1]}"
-    return _of_vgg(name, net, Source(name, "hub", where, cached.stem.rpartition("-")[2]))
+    return _vgg_extractor(name, net, Source(name, "hub", where, cached.stem.rpartition("-")[2]))
 
 
-def _reachable(url: str, network: bool) -> None:
+def _check_reachable(url: str, network: bool) -> None:
     """Ask for nothing but the head of a file, for three seconds at most: what is behind it is half a gigabyte."""
     if not network or os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "TRUE", "YES", "ON"):
-        raise NotHere("not in the cache, and the network was not to be used")
+        raise Unavailable("not in the cache, and the network was not to be used")
     try:
         urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=3).close()
     except OSError as error:
-        raise NotHere(f"not in the cache, and {url.split('/')[2]} did not answer") from error
+        raise Unavailable(f"not in the cache, and {url.split('/')[2]} did not answer") from error
 
 
 def _slim() -> Extractor:
@@ -186,10 +183,10 @@ def _slim() -> Extractor:
     colours.load_state_dict({key[6:]: value for key, value in state.items() if key.startswith("conv0.")})
     net.load_state_dict({f"preprocess.{key}": value for key, value in colours.state_dict().items()} | names)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    return _of_vgg("vgg19-slim", net, Source("vgg19-slim", "shipped", "data/" + SLIM, sha256))
+    return _vgg_extractor("vgg19-slim", net, Source("vgg19-slim", "shipped", "data/" + SLIM, sha256))
 
 
-def _of_vgg(name: str, net: nn.Module, source: Source) -> Extractor:
+def _vgg_extractor(name: str, net: nn.Module, source: Source) -> Extractor:
     return Extractor(name, net, "relu4_1", tuple(f"relu{stage}_1" for stage in range(1, 6)), source)
 
 
@@ -214,10 +211,10 @@ def _file(root: str | Path | None, name: str) -> tuple[Path, str]:
     named = "LIB_DATA" if root is None else "the given root"
     root = os.environ.get("LIB_DATA") if root is None else root
     if not root:
-        raise NotHere("LIB_DATA is not set")
+        raise Unavailable("LIB_DATA is not set")
     path = Path(root) / name
     if not path.is_file():
-        raise NotHere(f"{named} has no {name}")
+        raise Unavailable(f"{named} has no {name}")
     return path, f"{name} in {named}"
 
 

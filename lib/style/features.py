@@ -12,19 +12,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lib.checks import known
+from lib.checks import check_choice
 from lib.nn.hooks import Hook, Hooks
 from lib.nn.state import training_modes
 
-Look = Callable[[Tensor], dict[str, Tensor]]
+Features = dict[str, Tensor]  # by the names of layers
+Extract = Callable[[Tensor], Features]
 WIDTH, HEIGHTS = 32, tuple(2**i for i in range(6, 12))  # of the pictures that a receptive field is found with
 
 
-class _Enough(BaseException):
+class _AllSeen(BaseException):
     """All layers have answered. It is no error, and nothing on its way through a model may catch it."""
 
 
-def features(model: nn.Module, layers: str | Sequence[str]) -> Look:
+def hook_features(model: nn.Module, layers: str | Sequence[str]) -> Extract:
     """Return a function of pictures [n, 3, h, w] that gives the outputs of these layers: {name: [n, c, h', w']}.
 
     Layers go by their names in `model.named_modules()`. The hooks are on only while the function runs, which is no
@@ -37,39 +38,39 @@ def features(model: nn.Module, layers: str | Sequence[str]) -> Look:
     if not names:
         raise ValueError(f"name at least one layer; there are: {', '.join(modules)}")
     for name in names:
-        known("layer", name, modules)
+        check_choice("layer", name, modules)
     wanted = {modules[name]: name for name in names}
-    need = max(receptive_field(model, name).size for name in names)
+    smallest = max(receptive_field(model, name).size for name in names)
 
-    def look(pictures: Tensor) -> dict[str, Tensor]:
-        refuse_small(pictures, need, names)
+    def extract(pictures: Tensor) -> Features:
+        check_size(pictures, smallest, names)
         return outputs(model, wanted, pictures)
 
-    return look
+    return extract
 
 
-def refuse_small(pictures: Tensor, need: int, layers: Iterable[str]) -> None:
-    """Raise ValueError for pictures that are not [n, 3, h, w], or smaller than `need` x `need`, what layers look at."""
+def check_size(pictures: Tensor, smallest: int, layers: Iterable[str]) -> None:
+    """Raise ValueError for pictures that are not [n, 3, h, w], or smaller than the receptive field of layers."""
     if pictures.ndim != 4:
         raise ValueError(f"expected pictures [n, 3, h, w], got {list(pictures.shape)}")
     height, width = pictures.shape[-2:]
-    if min(height, width) < need:
+    if min(height, width) < smallest:
         raise ValueError(
-            f"a picture of {height}x{width} is smaller than what {', '.join(layers)} look at, {need}x{need}: "
-            "enlarge it, or take layers that are less deep"
+            f"a picture of {height}x{width} is smaller than the receptive field of "
+            f"{', '.join(layers)}, {smallest}x{smallest}: enlarge it, or take layers that are less deep"
         )
 
 
-def outputs(model: nn.Module, wanted: dict[nn.Module, str], pictures: Tensor) -> dict[str, Tensor]:
+def outputs(model: nn.Module, wanted: dict[nn.Module, str], pictures: Tensor) -> Features:
     """Run a model on pictures until the modules `wanted` have each answered: {name: its first output}."""
     found: dict[str, tuple[Tensor, int]] = {}
 
     def keep(hook: Hook, module: nn.Module, inputs: Any, output: Tensor) -> None:
         found.setdefault(wanted[module], (output, output._version))
         if len(found) == len(wanted):
-            raise _Enough
+            raise _AllSeen
 
-    with Hooks(wanted, keep), suppress(_Enough):
+    with Hooks(wanted, keep), suppress(_AllSeen):
         model(pictures)
     for name in wanted.values():
         if name not in found:
@@ -81,7 +82,7 @@ def outputs(model: nn.Module, wanted: dict[nn.Module, str], pictures: Tensor) ->
 
 
 @dataclass(frozen=True)
-class Field:
+class ReceptiveField:
     """What one place of a layer looks at: row r of its output sees rows r * stride - before to r * stride + after."""
 
     stride: int
@@ -95,7 +96,7 @@ class Field:
 
 
 @lru_cache(maxsize=64)
-def receptive_field(model: nn.Module, layer: str) -> Field:
+def receptive_field(model: nn.Module, layer: str) -> ReceptiveField:
     """Find by trying what a place of a layer looks at: rows of NaN turn to NaN each output that sees one of them.
 
     The model counts as the same across as down, and stays as it is. It is tried once, and the answer remembered: after
@@ -103,33 +104,33 @@ def receptive_field(model: nn.Module, layer: str) -> Field:
     one that looks at the whole picture or at more than 2048 pixels of it.
     """
     modules = {name: module for name, module in model.named_modules() if name}
-    known("layer", layer, modules)
+    check_choice("layer", layer, modules)
     with torch.no_grad(), training_modes(model):
         model.eval()
         for height in HEIGHTS:
-            field = _tried(model, {modules[layer]: layer}, height)
+            field = _measure_field(model, {modules[layer]: layer}, height)
             if field is not None:
                 return field
     raise ValueError(f"layer {layer!r} looks at the whole picture, or at more than {HEIGHTS[-1]} pixels of it")
 
 
-def _tried(model: nn.Module, wanted: dict[nn.Module, str], height: int) -> Field | None:
+def _measure_field(model: nn.Module, wanted: dict[nn.Module, str], height: int) -> ReceptiveField | None:
     """Return the field, or None if in a picture so high it reaches the edges."""
-    middle = len(_blind(model, wanted, height, slice(0, 0))) // 2
+    middle = len(_nan_rows(model, wanted, height, slice(0, 0))) // 2
 
-    def blind(rows: slice, offset: int = 0) -> bool:
-        return _blind(model, wanted, height, rows)[middle + offset]
+    def is_nan(rows: slice, offset: int = 0) -> bool:
+        return _nan_rows(model, wanted, height, rows)[middle + offset]
 
-    if blind(slice(0, 1)) or blind(slice(height - 1, height)):
+    if is_nan(slice(0, 1)) or is_nan(slice(height - 1, height)):
         return None
-    first = bisect_left(range(height), True, key=lambda k: blind(slice(0, k + 1)))
-    below = bisect_left(range(height), True, key=lambda k: blind(slice(0, k + 1), 1))
-    last = bisect_left(range(height), True, key=lambda k: not blind(slice(k, height))) - 1
+    first = bisect_left(range(height), True, key=lambda k: is_nan(slice(0, k + 1)))
+    below = bisect_left(range(height), True, key=lambda k: is_nan(slice(0, k + 1), 1))
+    last = bisect_left(range(height), True, key=lambda k: not is_nan(slice(k, height))) - 1
     stride = below - first
-    return Field(stride, middle * stride - first, last - middle * stride)
+    return ReceptiveField(stride, middle * stride - first, last - middle * stride)
 
 
-def _blind(model: nn.Module, wanted: dict[nn.Module, str], height: int, rows: slice) -> list[bool]:
+def _nan_rows(model: nn.Module, wanted: dict[nn.Module, str], height: int, rows: slice) -> list[bool]:
     """Tell for each row of one module's output whether it turns to NaN with these rows of a picture."""
     like = next(model.parameters(), torch.empty(()))
     picture = torch.zeros(1, 3, height, WIDTH, dtype=like.dtype, device=like.device)

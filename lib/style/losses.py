@@ -12,17 +12,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lib.style.features import Look
+from lib.style.features import Extract
 
 
-def content_loss(found: Tensor, target: Tensor) -> Tensor:
+def content_loss(features: Tensor, target: Tensor) -> Tensor:
     """Return the mean squared difference of features [n, c, h, w] at their places: [n].
 
     `target` [1 or n, c, h, w]. After Gatys et al. 2016, equation 1, which takes half the sum.
     """
-    if found.shape[1:] != target.shape[1:]:
-        raise ValueError(f"features {list(found.shape)} and their target {list(target.shape)} differ in shape")
-    return (found - target).square().mean((1, 2, 3))
+    if features.shape[1:] != target.shape[1:]:
+        raise ValueError(f"features {list(features.shape)} and their target {list(target.shape)} differ in shape")
+    return (features - target).square().mean((1, 2, 3))
 
 
 def gram(features: Tensor) -> Tensor:
@@ -41,14 +41,14 @@ def products(features: Tensor) -> Tensor:
     return torch.stack([rows @ rows.mT for rows in features.flatten(2)])  # twice as fast as one batched product
 
 
-def style_loss(found: Tensor, target: Tensor) -> Tensor:
+def style_loss(grams: Tensor, target: Tensor) -> Tensor:
     """Return the mean squared difference of Gram matrices [n, c, c]: [n]; `target` [1 or n, c, c].
 
     After Gatys et al. 2016, equation 4, with the sizes divided out by `gram`.
     """
-    if found.shape[1:] != target.shape[1:]:
-        raise ValueError(f"Gram matrices {list(found.shape)} and their target {list(target.shape)} differ in shape")
-    return (found - target).square().mean((1, 2))
+    if grams.shape[1:] != target.shape[1:]:
+        raise ValueError(f"Gram matrices {list(grams.shape)} and their target {list(target.shape)} differ in shape")
+    return (grams - target).square().mean((1, 2))
 
 
 def total_variation(pictures: Tensor) -> Tensor:
@@ -72,27 +72,27 @@ class Target(NamedTuple):
 class Objective:
     """All that pictures [n, 3, h, w] in [0, 1] cost: called, the sum over pictures and terms; `parts` has the terms."""
 
-    look: Look
+    extract: Extract
     content: Mapping[str, Target]
     style: Mapping[str, Target]
-    smoothness: float = 0.0
+    variation_weight: float = 0.0
 
     def __call__(self, pictures: Tensor) -> Tensor:
         """Return the loss, a number that gradients flow from."""
         return sum(part.sum() for part in self.parts(pictures).values())
 
     def parts(self, pictures: Tensor) -> dict[str, Tensor]:
-        """Return what content, style and smoothness cost, weighted: [n] each."""
-        found = self.look(pictures)
+        """Return what content, style and total variation cost, weighted: [n] each."""
+        features = self.extract(pictures)
         parts = {}
         if self.content:
-            parts["content"] = sum(w * content_loss(found[name], value) for name, (value, w) in self.content.items())
+            parts["content"] = sum(w * content_loss(features[name], value) for name, (value, w) in self.content.items())
         if self.style:
-            parts["style"] = self.style_of({name: gram(found[name]) for name in self.style})
-        if self.smoothness:
-            parts["smoothness"] = self.smoothness * total_variation(pictures)
+            parts["style"] = self.style_part({name: gram(features[name]) for name in self.style})
+        if self.variation_weight:
+            parts["variation"] = self.variation_weight * total_variation(pictures)
         return parts
 
-    def style_of(self, grams: Mapping[str, Tensor]) -> Tensor:
+    def style_part(self, grams: Mapping[str, Tensor]) -> Tensor:
         """Return what Gram matrices [n, c, c] cost, weighted: [n]."""
         return sum(weight * style_loss(grams[name], value) for name, (value, weight) in self.style.items())

@@ -8,14 +8,14 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from lib.style.features import Look, features
+from lib.style.features import Extract, Features, hook_features
 from lib.style.losses import Objective, Target, gram
-from lib.style.patches import Features, PatchedObjective, Patches
+from lib.style.patches import PatchedObjective, Patches
 
 Layers = str | Sequence[str] | Mapping[str, float]
 
 
-def objective(
+def build_objective(
     model: nn.Module,
     *,
     content: Tensor | None = None,
@@ -24,7 +24,7 @@ def objective(
     style: Tensor | None = None,
     style_layers: Layers = (),
     style_weight: float = 1.0,
-    smoothness: float = 0.0,
+    variation_weight: float = 0.0,
     relative: bool = True,
     tile: int | None = None,
 ) -> Objective:
@@ -33,34 +33,34 @@ def objective(
     `content` and `style` are pictures [1, 3, h, w] in [0, 1], of any two sizes. The layers of each share its weight
     equally, or in the proportions that a mapping gives. With `relative` a layer's squared differences count against the
     mean square of its target, so that 1 is as far as a picture without features is, and weights mean the same for every
-    network; without it they count as they are. `smoothness` weighs the total variation. With `tile` pictures are looked
-    at in tiles of so many pixels a side, for those larger than memory. Raises ValueError for a picture without layers,
-    and where there is nothing to be like.
+    network; without it they count as they are. `variation_weight` weighs the total variation. With `tile` pictures
+    are looked at in tiles of so many pixels a side, for those larger than memory. Raises ValueError
+    for a picture without layers, and where there is nothing to be like.
     """
-    content_shares = shares("content", content, content_layers, content_weight)
-    style_shares = shares("style", style, style_layers, style_weight)
-    layers = list(dict.fromkeys([*content_shares, *style_shares]))
+    content_weights = layer_weights("content", content, content_layers, content_weight)
+    style_weights = layer_weights("style", style, style_layers, style_weight)
+    layers = list(dict.fromkeys([*content_weights, *style_weights]))
     if not layers:
         raise ValueError("an objective needs a picture to be like, in its content or in its style")
     patches = None if tile is None else Patches(model, layers, tile)
-    look = features(model, layers) if patches is None else patches.look
-    measure = partial(_measure, look) if patches is None else patches.measure
-    values = measure(content, content_shares, ())[0] if content_shares else {}
-    grams = measure(style, (), style_shares)[1] if style_shares else {}
-    wanted = (_targets(values, content_shares, relative), _targets(grams, style_shares, relative), smoothness)
-    return Objective(look, *wanted) if patches is None else PatchedObjective(look, *wanted, patches)
+    extract = hook_features(model, layers) if patches is None else patches.extract
+    measure = partial(_measure, extract) if patches is None else patches.measure
+    values = measure(content, content_weights, ())[0] if content_weights else {}
+    grams = measure(style, (), style_weights)[1] if style_weights else {}
+    wanted = (_targets(values, content_weights, relative), _targets(grams, style_weights, relative), variation_weight)
+    return Objective(extract, *wanted) if patches is None else PatchedObjective(extract, *wanted, patches)
 
 
 @torch.no_grad()
 def _measure(
-    look: Look, picture: Tensor, content: Collection[str], style: Collection[str]
+    extract: Extract, picture: Tensor, content: Collection[str], style: Collection[str]
 ) -> tuple[Features, Features]:
     """Return the features of some layers and the Gram matrices of some, as `Patches.measure` does."""
-    found = look(picture)
+    found = extract(picture)
     return {name: found[name] for name in content}, {name: gram(found[name]) for name in style}
 
 
-def shares(what: str, picture: Tensor | None, layers: Layers, weight: float) -> dict[str, float]:
+def layer_weights(what: str, picture: Tensor | None, layers: Layers, weight: float) -> dict[str, float]:
     """Return the layers in which a picture is to be compared, and how much of `weight` is each one's."""
     if picture is None:
         return {}
@@ -75,9 +75,9 @@ def shares(what: str, picture: Tensor | None, layers: Layers, weight: float) -> 
     return {name: weight * value / total for name, value in proportions.items()}
 
 
-def _targets(values: Features, shares: Mapping[str, float], relative: bool) -> dict[str, Target]:
+def _targets(values: Features, weights: Mapping[str, float], relative: bool) -> dict[str, Target]:
     """Return what layers should give, and what their mean squared differences weigh."""
     return {
-        name: Target(values[name], share / (values[name].square().mean().item() or 1.0) if relative else share)
-        for name, share in shares.items()
+        name: Target(values[name], weight / (values[name].square().mean().item() or 1.0) if relative else weight)
+        for name, weight in weights.items()
     }

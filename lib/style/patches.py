@@ -15,10 +15,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lib.style.features import features, receptive_field, refuse_small
+from lib.style.features import Features, check_size, hook_features, receptive_field
 from lib.style.losses import Objective, products, total_variation
-
-Features = dict[str, Tensor]
 
 
 class Span(NamedTuple):
@@ -61,11 +59,11 @@ class Patches:
     def __init__(self, model: nn.Module, layers: Collection[str], tile: int) -> None:
         if tile < 1:
             raise ValueError(f"a tile needs at least one pixel a side, got {tile}")
-        self.look = features(model, tuple(layers))
+        self.extract = hook_features(model, tuple(layers))
         self.fields = {name: receptive_field(model, name) for name in layers}
         self.stride = max(field.stride for field in self.fields.values())
         self.tile = -(-tile // self.stride) * self.stride
-        self.before, self.after, self.least = (
+        self.before, self.after, self.smallest = (
             max(getattr(field, name) for field in self.fields.values()) for name in ("before", "after", "size")
         )
 
@@ -73,7 +71,7 @@ class Patches:
         """Cut a picture [1, 3, h, w] into rows of pieces; raises ValueError for several pictures."""
         if picture.ndim != 4 or len(picture) != 1:
             raise ValueError(f"patches are of one picture [1, 3, h, w], got {list(picture.shape)}")
-        refuse_small(picture, self.least, self.fields)
+        check_size(picture, self.smallest, self.fields)
         height, width = picture.shape[2:]
         across = list(self._spans(width))
         return [[Piece(down, along) for along in across] for down in self._spans(height)]
@@ -82,8 +80,8 @@ class Patches:
         """A piece starts where all layers have a row, and is no smaller than the largest of their receptive fields."""
         for start in range(0, side, self.tile):
             stop = start + self.tile if start + self.tile < side else None  # the last tile has all to the end
-            high = side if stop is None else min(side, max(stop + self.after, self.least))
-            low = max(0, min(start - self.before, high - self.least) // self.stride * self.stride)
+            high = side if stop is None else min(side, max(stop + self.after, self.smallest))
+            low = max(0, min(start - self.before, high - self.smallest) // self.stride * self.stride)
             inside, places = (
                 {name: _rows(start - edge, stop and stop - edge, field.stride) for name, field in self.fields.items()}
                 for edge in (low, 0)
@@ -95,12 +93,12 @@ class Patches:
 
         Of a deep layer a narrow tile at the edge may have none.
         """
-        found = self.look(cut)
+        found = self.extract(cut)
         return {name: found[name][..., *piece.inside(name)] for name in self.fields}
 
     def measure(self, picture: Tensor, content: Collection[str], style: Collection[str]) -> tuple[Features, Features]:
         """Return the features of some layers and the Gram matrices of some, as the whole picture has them."""
-        sums, rows = Sums(style), []
+        sums, rows = GramSums(style), []
         with torch.no_grad():
             for row in self.grid(picture):
                 rows.append([])
@@ -112,7 +110,7 @@ class Patches:
         return values, sums.grams()
 
 
-class Sums:
+class GramSums:
     """Gram matrices of some layers, added up tile by tile."""
 
     def __init__(self, layers: Collection[str]) -> None:
@@ -145,40 +143,42 @@ class PatchedObjective(Objective):
         return _Loss.apply(pictures, self)
 
     def parts(self, pictures: Tensor) -> dict[str, Tensor]:
-        """Return what content, style and smoothness cost, weighted: [1] each, without a gradient."""
+        """Return what content, style and total variation cost, weighted: [1] each, without a gradient."""
         return self._first_pass(pictures)[0]
 
     def with_gradient(self, picture: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss, a number, and its gradient [1, 3, h, w]."""
         parts, sums = self._first_pass(picture)
-        pull = self._pull(sums)
-        gradient = self._pull_of_smoothness(picture)
+        by_product = self._product_gradients(sums)
+        gradient = self._variation_gradient(picture)
         for piece in self._pieces(picture):
             cut = picture[..., *piece.cut].detach().clone().requires_grad_()
             with torch.enable_grad():
                 own = self.patches.own(cut, piece)
-                cost = self._content_of(own, piece) + sum((pull[name] * products(own[name])).sum() for name in pull)
+                cost = self._content_part(own, piece) + sum(
+                    (by_product[name] * products(own[name])).sum() for name in by_product
+                )
             gradient[..., *piece.cut] += torch.autograd.grad(cost, cut)[0]
         return sum(part.sum() for part in parts.values()), gradient
 
     @torch.no_grad()
-    def _first_pass(self, picture: Tensor) -> tuple[dict[str, Tensor], Sums]:
-        sums, content = Sums(self.style), picture.new_zeros(1)
+    def _first_pass(self, picture: Tensor) -> tuple[dict[str, Tensor], GramSums]:
+        sums, content = GramSums(self.style), picture.new_zeros(1)
         for piece in self._pieces(picture):
             own = self.patches.own(picture[..., *piece.cut], piece)
             sums.add(own)
-            content += self._content_of(own, piece)
+            content += self._content_part(own, piece)
         parts = {"content": content} if self.content else {}
         if self.style:
-            parts["style"] = self.style_of(sums.grams())
-        if self.smoothness:
-            parts["smoothness"] = self.smoothness * total_variation(picture)
+            parts["style"] = self.style_part(sums.grams())
+        if self.variation_weight:
+            parts["variation"] = self.variation_weight * total_variation(picture)
         return parts, sums
 
     def _pieces(self, picture: Tensor) -> Iterator[Piece]:
         return (piece for row in self.patches.grid(picture) for piece in row)
 
-    def _content_of(self, own: Features, piece: Piece) -> Tensor:
+    def _content_part(self, own: Features, piece: Piece) -> Tensor:
         """Return a tile's share of the content loss: [1]."""
         cost = next(iter(own.values())).new_zeros(1)
         for name, (value, weight) in self.content.items():
@@ -188,35 +188,35 @@ class PatchedObjective(Objective):
             cost = cost + weight * (own[name] - target).square().sum() / value.numel()
         return cost
 
-    def _pull(self, sums: Sums) -> Features:
+    def _product_gradients(self, sums: GramSums) -> Features:
         """Return the gradient of the loss with respect to the sums of products: [1, c, c] each."""
         if not self.style:
             return {}
         grams = {name: value.requires_grad_() for name, value in sums.grams().items()}
         with torch.enable_grad():
-            pulls = torch.autograd.grad(self.style_of(grams).sum(), list(grams.values()))
-        return {name: pull / sums.counts[name] for name, pull in zip(grams, pulls, strict=True)}
+            gradients = torch.autograd.grad(self.style_part(grams).sum(), list(grams.values()))
+        return {name: value / sums.counts[name] for name, value in zip(grams, gradients, strict=True)}
 
-    def _pull_of_smoothness(self, picture: Tensor) -> Tensor:
-        if not self.smoothness:
+    def _variation_gradient(self, picture: Tensor) -> Tensor:
+        if not self.variation_weight:
             return torch.zeros_like(picture)
         picture = picture.detach().requires_grad_()
         with torch.enable_grad():
-            return torch.autograd.grad(self.smoothness * total_variation(picture).sum(), picture)[0]
+            return torch.autograd.grad(self.variation_weight * total_variation(picture).sum(), picture)[0]
 
 
 class _Loss(torch.autograd.Function):
     """The loss as autograd sees it: the gradient is there before it is asked for."""
 
     @staticmethod
-    def forward(context: Any, picture: Tensor, objective: PatchedObjective) -> Tensor:
+    def forward(ctx: Any, picture: Tensor, objective: PatchedObjective) -> Tensor:
         loss, gradient = objective.with_gradient(picture)
-        context.save_for_backward(gradient)
+        ctx.save_for_backward(gradient)
         return loss
 
     @staticmethod
-    def backward(context: Any, pull: Tensor) -> tuple[Tensor, None]:
-        return pull * context.saved_tensors[0], None
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:
+        return grad_output * ctx.saved_tensors[0], None
 
 
 def _rows(start: int, stop: int | None, stride: int) -> slice:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from lib.checks import known
+from lib.checks import check_choice
 from lib.data.images import resize
-from lib.style.colours import grey, match_colours, with_colours_of
+from lib.style.colours import luminance, match_colours, replace_chrominance
 from lib.style.extractors import Extractor
 from lib.style.features import receptive_field
-from lib.style.objective import objective, shares
-from lib.style.optimise import optimise_image
+from lib.style.objective import Layers, build_objective, layer_weights
+from lib.style.optimise import Callback, optimise_image
 
-COLOURS = ("style", "matched", "brightness")
+COLOURS = ("style", "matched", "luminance")
 STARTS = ("content", "noise")
 NOISE = 0.1
 
@@ -29,64 +28,92 @@ class Transferred(NamedTuple):
     losses: list[list[float]]
 
 
-def transfer(
+def transfer_style(
     extractor: Extractor,
+    content: Tensor | None,
     style: Tensor,
-    content: Tensor | None = None,
     *,
+    content_layers: Layers | None = None,
+    content_weight: float = 1.0,
+    style_layers: Layers | None = None,
+    style_weight: float = 10.0,
+    variation_weight: float = 0.0,
+    relative: bool = True,
+    tile: int | None = None,
     sizes: int | Sequence[int] = (128, 256),
     steps: int | Sequence[int] = 100,
-    style_weight: float = 10.0,
     start: str = "content",
     colours: str = "style",
     seed: int = 0,
-    about: Mapping[str, Any] = MappingProxyType({}),
-    **optimiser: Any,
+    method: str = "lbfgs",
+    lr: float | None = None,
+    history_size: int = 20,
+    callback: Callback | None = None,
 ) -> Transferred:
     """Return `content` in the style of `style`, pictures [1, 3, h, w] in [0, 1]; without content, style's texture.
 
     It is made at each of `sizes`, the longer side in pixels, in so many `steps` each, from the small one up: a layer
     sees more of a small picture, so large forms are settled where they are cheap (Gatys et al. 2017, "Controlling
-    perceptual factors in neural style transfer", section 6). On the way, a style layer that looks at more than the
-    whole small picture is left out. `start` is "content" or "noise", which is faint and drawn from `seed`; a texture
+    perceptual factors in neural style transfer", section 6). On the way, a style layer whose receptive field is larger
+    than the small picture is left out. `start` is "content" or "noise", which is faint and drawn from `seed`; a texture
     always starts from noise. `colours` are the style's, or the content's: "matched" gives the style picture the
-    content's colours beforehand, "brightness" transfers brightness alone. `about` goes to `objective` (layers,
-    smoothness, tile, ...), and what else is given to `optimise_image` (method, rate, history, watch).
+    content's colours beforehand, "luminance" transfers luminance alone. Layers are the extractor's unless given; they,
+    the weights, `relative` and `tile` are as in `build_objective`; `method`, `lr`, `history_size` and `callback` as in
+    `optimise_image`.
     """
-    known("colours", colours, COLOURS)
-    known("start", start, STARTS)
+    check_choice("colours", colours, COLOURS)
+    check_choice("start", start, STARTS)
     if content is None and colours != "style":
         raise ValueError(f"colours={colours!r} are those of a content picture, and there is none")
     sizes = (sizes,) if isinstance(sizes, int) else tuple(sizes)
     steps = (steps,) * len(sizes) if isinstance(steps, int) else tuple(steps)
     if not sizes or len(sizes) != len(steps):
         raise ValueError(f"{len(sizes)} sizes need as many steps, got {len(steps)}")
-    about = {"content_layers": extractor.content, "style_layers": extractor.style} | dict(about)
-    layers = shares("style", style, about.pop("style_layers"), style_weight)
-    need = {name: receptive_field(extractor.net, name).size for name in layers}
+    if content_layers is None:
+        content_layers = extractor.content
+    weights = layer_weights("style", style, extractor.style if style_layers is None else style_layers, style_weight)
+    fields = {name: receptive_field(extractor.net, name).size for name in weights}
     picture, losses = None, []
     for size, count in zip(sizes, steps, strict=True):
-        subject, manner = _at(size, content, style, colours)
-        like = manner if subject is None else subject
-        room = min(*like.shape[2:], *manner.shape[2:])
-        fitting = {name: share for name, share in layers.items() if need[name] <= room or size == sizes[-1]}
-        weights = {"style_layers": fitting, "style_weight": sum(fitting.values())}
-        goal = objective(extractor.net, content=subject, style=manner, **weights, **about)
+        resized_content, resized_style = _resized(size, content, style, colours)
+        like = resized_style if resized_content is None else resized_content
+        smallest = min(*like.shape[2:], *resized_style.shape[2:])
+        fitting = {name: w for name, w in weights.items() if fields[name] <= smallest or size == sizes[-1]}
+        objective = build_objective(
+            extractor.net,
+            content=resized_content,
+            content_layers=content_layers,
+            content_weight=content_weight,
+            style=resized_style,
+            style_layers=fitting,
+            style_weight=sum(fitting.values()),
+            variation_weight=variation_weight,
+            relative=relative,
+            tile=tile,
+        )
         if picture is None:
-            picture = like if start == "content" and subject is not None else _noise(like, seed)
-        picture, found = optimise_image(goal, resize(picture, tuple(like.shape[2:])), count, **optimiser)
+            picture = like if start == "content" and resized_content is not None else _noise(like, seed)
+        picture, found = optimise_image(
+            objective,
+            resize(picture, tuple(like.shape[2:])),
+            count,
+            method=method,
+            lr=lr,
+            history_size=history_size,
+            callback=callback,
+        )
         losses.append(found)
-    if colours == "brightness":
-        picture = with_colours_of(picture, resize(content, sizes[-1]))
+    if colours == "luminance":
+        picture = replace_chrominance(picture, resize(content, sizes[-1]))
     return Transferred(picture, losses)
 
 
-def _at(size: int, content: Tensor | None, style: Tensor, colours: str) -> tuple[Tensor | None, Tensor]:
+def _resized(size: int, content: Tensor | None, style: Tensor, colours: str) -> tuple[Tensor | None, Tensor]:
     """Return both pictures at one size, in the colours in which they are compared."""
     content, style = (None if picture is None else resize(picture, size) for picture in (content, style))
     if colours == "matched":
         return content, match_colours(style, content)
-    return (grey(content), grey(style)) if colours == "brightness" else (content, style)
+    return (luminance(content), luminance(style)) if colours == "luminance" else (content, style)
 
 
 def _noise(like: Tensor, seed: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Train Pocket Stable Diffusion and ship it: `python -m recipes.pocket`.
+"""Train Pocket Stable Diffusion and export it: `python -m recipes.pocket`.
 
 Three parts learn, one after the other. One that is trained is not trained again, and one that was cut off goes on after
 its last whole pass; when all are there, the folder is written, each file with its entry in the manifest.
@@ -88,7 +88,7 @@ def main(arguments: list[str] | None = None, runs: Path = RUNS) -> int:
         )
         stage(name, recipe, pools, seed=given.seed, place=runs, from_shipped=given.from_shipped, say=say)
     if all((runs / f"{name}.json").exists() for name in RECIPES):
-        say(f"wrote {folder.ship(runs)}")
+        say(f"wrote {folder.export(runs)}")
     return 0
 
 

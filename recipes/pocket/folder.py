@@ -18,7 +18,7 @@ from recipes.pocket import models
 from recipes.pocket.train import load_text_encoder
 
 LARGEST = 12 * 2**20  # bytes, of all files together
-MADE = {"text_encoder": "clip", "vae": "vae", "unet": "unet"}  # which training made a part
+STAGES = {"text_encoder": "clip", "vae": "vae", "unet": "unet"}  # which stage of the training makes a part
 CARD = """---
 library_name: diffusers
 pipeline_tag: text-to-image
@@ -69,7 +69,7 @@ def card() -> str:
     )
 
 
-def ship(trained: Path, *, manifest: Path = files.MANIFEST) -> Path:
+def export(trained: Path, *, manifest: Path = files.MANIFEST) -> Path:
     """Write the folder in half precision beside the manifest and list its files; ValueError if it is too big."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -82,17 +82,17 @@ def ship(trained: Path, *, manifest: Path = files.MANIFEST) -> Path:
     total = sum(map(len, written.values()))
     if total > LARGEST:
         raise ValueError(f"the folder has {total / 2**20:.1f} MiB, at most {LARGEST / 2**20:.0f} may ship")
-    described = {
+    contents = {
         f"{POCKET_FOLDER}/{name}": (raw, {**_metadata(trained, name), **files.OURS}) for name, raw in written.items()
     }
-    files.ship(described, manifest=manifest, instead_of=POCKET_FOLDER)
+    files.export(contents, manifest=manifest, replacing=POCKET_FOLDER)
     return manifest.parent / POCKET_FOLDER
 
 
 def _metadata(trained: Path, name: str) -> dict:
     if not name.endswith(".safetensors"):
         return {"made_by": POCKET_COMMAND}
-    return json.loads((trained / f"{MADE[name.split('/')[0]]}.json").read_text())
+    return json.loads((trained / f"{STAGES[name.split('/')[0]]}.json").read_text())
 
 
 def _single_precision(config: Path) -> None:

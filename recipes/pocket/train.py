@@ -90,7 +90,7 @@ class Pool(NamedTuple):
         """Draw n scenes, none of a triple that is held out, with a caption each."""
         generator = torch.Generator().manual_seed(seed)
         many = scenes.sample(n, generator)
-        said = scenes.captions(many, generator)
+        said = scenes.sample_captions(many, generator)
         parts = (many.rows(slice(i, i + chunk)).to(device).pictures() for i in range(0, n, chunk))
         images = torch.cat([(part * 255).round().to(torch.uint8) for part in parts])
         return cls(images, tokenize(tokenizer, said).to(device))

@@ -9,7 +9,7 @@ import torch
 from sklearn.metrics import adjusted_rand_score
 
 from bench import cluster
-from lib.cluster import mean_shift
+from lib.cluster.mean_shift import mean_shift
 
 
 def test_times_are_compared_of_an_equal_answer():

@@ -55,8 +55,8 @@ def test_other_questions_settings_and_weights_are_scored_anew(judged, pocket, tm
 
 
 def test_a_perfect_editor_is_right_and_in_place_and_one_that_does_nothing_is_not(judged):
-    wanted = scenes.of([task.target for task in judged.edits]).pictures()
-    there = scenes.of([task.source for task in judged.edits]).pictures()
+    wanted = scenes.stack([task.target for task in judged.edits]).pictures()
+    there = scenes.stack([task.source for task in judged.edits]).pictures()
     assert judged.edits == sample_tasks(4, full.SEED)
     perfect, idle = full._judged(judged, 0, wanted), full._judged(judged, 0, there)
     assert perfect["success"].tolist() == perfect["near"].tolist() == [1] * 4
@@ -100,7 +100,7 @@ def test_the_peer_is_asked_as_it_comes(judged, monkeypatch):
 
         def __call__(self, target, mask, latents, *, negative_prompt, output_type):
             assert mask.shape == (2, 16, 16)
-            return type("", (), {"images": scenes.of([task.target for task in judged.edits[:2]]).pictures()})
+            return type("", (), {"images": scenes.stack([task.target for task in judged.edits[:2]]).pictures()})
 
     asked = []
     monkeypatch.setattr(full, "pipeline", lambda _: Pipe())

@@ -7,7 +7,7 @@ import torch
 from numpy.testing import assert_allclose
 
 from bench import style
-from lib.style import objective
+from lib.style import build_objective
 from lib.style.extractors import Extractor, vgg
 
 
@@ -21,7 +21,7 @@ def extractor():
 @pytest.fixture
 def small(monkeypatch):
     monkeypatch.setattr(style, "SIZE", 64)
-    monkeypatch.setattr(style, "LOOKS", 20)
+    monkeypatch.setattr(style, "EVALUATIONS", 20)
     return style.pairs()
 
 
@@ -29,12 +29,12 @@ def test_the_recipe_and_ours_have_one_loss(extractor, small):
     pair = small[0]
     assert pair.content.shape == pair.style.shape == (1, 3, 64, 64)
     net, total = style.recipe(extractor, pair)
-    about = {"content_layers": style.CONTENT, "style_layers": style.STYLE, "relative": False}
+    options = {"content_layers": style.CONTENT, "style_layers": style.STYLE, "relative": False}
     weight = style.STYLE_WEIGHT * len(style.STYLE)
-    goal = objective(extractor.net, content=pair.content, style=pair.style, style_weight=weight, **about)
+    objective = build_objective(extractor.net, content=pair.content, style=pair.style, style_weight=weight, **options)
     x = torch.rand_like(pair.content)
     net(x)
-    assert_allclose(total(), goal(x), rtol=1e-4)
+    assert_allclose(total(), objective(x), rtol=1e-4)
 
 
 def test_the_record_is_of_both_sides_in_turn(extractor, small, monkeypatch):

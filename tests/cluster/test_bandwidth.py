@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn import cluster
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lib.cluster import estimate_bandwidth
+from lib.cluster.bandwidth import estimate_bandwidth
 from tests.cluster.blobs import blobs
 
 
@@ -100,14 +100,14 @@ class Largest(TorchDispatchMode):
         return result
 
 
-def test_a_budget_of_memory_holds_and_changes_nothing():
+def test_a_memory_limit_holds_and_changes_nothing():
     x = blobs(300)
     with Largest() as largest:
-        small = estimate_bandwidth(x, memory=50_000)
+        small = estimate_bandwidth(x, memory_limit=50_000)
     assert largest.bytes <= 50_000
     assert small == pytest.approx(estimate_bandwidth(x), rel=1e-12)
 
 
-def test_a_budget_too_small_for_one_row_is_refused():
-    with pytest.raises(ValueError, match="budget of 100 bytes is too small"):
-        estimate_bandwidth(blobs(), memory=100)
+def test_a_memory_limit_too_small_for_one_row_is_refused():
+    with pytest.raises(ValueError, match="memory limit of 100 bytes is too small"):
+        estimate_bandwidth(blobs(), memory_limit=100)

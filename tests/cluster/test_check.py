@@ -5,7 +5,9 @@ import math
 import pytest
 import torch
 
-from lib.cluster import check, estimate_bandwidth, mean_shift
+from lib.cluster import check
+from lib.cluster.bandwidth import estimate_bandwidth
+from lib.cluster.mean_shift import mean_shift
 
 NAN, INF = math.nan, math.inf
 
@@ -45,7 +47,7 @@ def test_what_is_no_finite_table_is_refused(function, x, error, words):
         ({"algorithm": "grid"}, ["unknown algorithm 'grid'"]),
         ({"batch_size": 0}, ["batch_size must be at least 1, got 0"]),
         ({"max_iter": 0}, ["max_iter must be at least 1, got 0"]),
-        ({"memory": 8 * (4 * 7 + 4 * 2) - 1}, ["287 bytes", "too small", "one point against 7 others needs 288"]),
+        ({"memory_limit": 8 * (4 * 7 + 4 * 2) - 1}, ["287 bytes", "too small", "one point against 7 others needs 288"]),
     ],
 )
 def test_a_number_or_a_name_out_of_range_is_refused(options, words):

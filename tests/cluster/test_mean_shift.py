@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import cluster
 
-from lib.cluster import mean_shift
 from lib.cluster.backends import grid
 from lib.cluster.kernels import KERNELS
+from lib.cluster.mean_shift import mean_shift
 from tests.cluster.blobs import blobs, plain, same_partition, sorted_rows
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64, torch.uint8)
@@ -97,7 +97,7 @@ def test_a_point_at_rest_is_left_alone():
 @pytest.mark.parametrize("kernel", ["flat", "triangular"])
 @settings(deadline=None, max_examples=15)
 @given(n=st.integers(1, 80), d=st.integers(1, 3), bandwidth=st.floats(0.1, 4.0), seed=st.integers(0, 2**16))
-def test_nearest_is_full_where_the_reach_is_bounded(kernel, blurring, n, d, bandwidth, seed):
+def test_nearest_is_full_where_the_support_is_bounded(kernel, blurring, n, d, bandwidth, seed):
     x = blobs(n, d, seed=seed)
     ours, theirs = (mean_shift(x, bandwidth, kernel, blurring=blurring, algorithm=way) for way in ("nearest", "full"))
     assert (ours.algorithm, theirs.algorithm) == ("cells", "full")
@@ -144,21 +144,24 @@ def test_auto_looks_at_all_where_cells_cannot_be_counted(kernel):
 def test_a_larger_grid_is_worth_its_while_for_more_data():
     x = torch.linspace(0, 1, 600_000, dtype=torch.float64)[:, None]
     x = torch.cat([x, x.new_tensor([[4.5e6 * 0.15]])])
-    assert mean_shift(x, 1.0, max_iter=1, memory=2**30).algorithm == "grid"
-    assert mean_shift(x[-3000:], 1.0, max_iter=1, memory=2**30).algorithm == "cells"
+    assert mean_shift(x, 1.0, max_iter=1, memory_limit=2**30).algorithm == "grid"
+    assert mean_shift(x[-3000:], 1.0, max_iter=1, memory_limit=2**30).algorithm == "cells"
 
 
 def test_a_few_points_on_a_wide_map_need_no_grid():
     x = torch.rand(100, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 28
     found = mean_shift(x, 1.0)
-    assert grid.nodes(x, 1.0) > 1_000_000
+    assert grid.count_nodes(x, 1.0) > 1_000_000
     assert found.algorithm == "cells"
     close(found.ends, mean_shift(x, 1.0, algorithm="full").ends, 1e-3)
 
 
 def test_a_grid_keeps_to_the_memory():
     x = blobs(1000, 3, spread=0.5, box=8.0)
-    ways = [mean_shift(x, 1.0, memory=memory) for memory in (grid.nodes(x, 1.0) * grid.NODE + more for more in (0, -1))]
+    ways = [
+        mean_shift(x, 1.0, memory_limit=limit)
+        for limit in (grid.count_nodes(x, 1.0) * grid.BYTES_PER_NODE + more for more in (0, -1))
+    ]
     assert [way.algorithm for way in ways] == ["grid", "cells"]
     close(ways[0].ends, ways[1].ends, 2e-3)
 
@@ -169,7 +172,7 @@ def test_making_a_grid_takes_what_is_said():
     grid.shift(x, 1.0)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert 0.8 < peak / (grid.nodes(x, 1.0) * grid.NODE) < 1.05
+    assert 0.8 < peak / (grid.count_nodes(x, 1.0) * grid.BYTES_PER_NODE) < 1.05
 
 
 @pytest.mark.parametrize(("kernel", "algorithm"), WAYS)
@@ -216,7 +219,7 @@ def test_the_scale_of_data_and_bandwidth_changes_nothing(kernel, algorithm):
 
 @pytest.mark.parametrize("blurring", [False, True])
 @pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("options", [{"batch_size": 1}, {"batch_size": 7}, {"batch_size": 999}, {"memory": 6000}])
+@pytest.mark.parametrize("options", [{"batch_size": 1}, {"batch_size": 7}, {"batch_size": 999}, {"memory_limit": 6000}])
 def test_batches_and_memory_change_nothing(kernel, blurring, options):
     x = blobs(60, 3)
     parts = mean_shift(x, 0.9, kernel, blurring=blurring, algorithm="full", path=True, **options)
@@ -228,10 +231,10 @@ def test_batches_and_memory_change_nothing(kernel, blurring, options):
 
 @pytest.mark.parametrize(("options", "rows"), [({}, 60), ({"batch_size": 7}, 7), ({"batch_size": 50}, 3)])
 def test_a_batch_is_as_large_as_asked_and_as_fits(options, rows, monkeypatch):
-    sizes, memory = [], 2**20 if options.get("batch_size") != 50 else 3 * 8 * (4 * 60 + 4 * 4)
+    sizes, limit = [], 2**20 if options.get("batch_size") != 50 else 3 * 8 * (4 * 60 + 4 * 4)
     kernel = KERNELS["flat"]
     monkeypatch.setitem(KERNELS, "flat", lambda squared, width: sizes.append(len(squared)) or kernel(squared, width))
-    mean_shift(blobs(60, 4), 0.9, "flat", memory=memory, max_iter=1, **options)
+    mean_shift(blobs(60, 4), 0.9, "flat", memory_limit=limit, max_iter=1, **options)
     assert max(sizes) == rows
     assert sum(sizes[: -(-60 // rows)]) == 60  # what comes after is that of the centres
 

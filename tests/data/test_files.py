@@ -39,29 +39,29 @@ def test_what_was_there_stays_when_writing_fails(owner, name, fault, tmp_path, m
 
 def test_the_shipped_manifest_is_whole():
     listed = json.loads(files.MANIFEST.read_text())["files"]
-    for name, about in listed.items():
-        assert {"sha256", "bytes", "made_by", "licence", "source"} <= set(about), name
-        assert files.shipped(name).stat().st_size == about["bytes"]
+    for name, metadata in listed.items():
+        assert {"sha256", "bytes", "made_by", "licence", "source"} <= set(metadata), name
+        assert files.shipped(name).stat().st_size == metadata["bytes"]
     folder = files.MANIFEST.parent
     present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    told = {name for name in present if name.endswith("LICENSE")} | {"manifest.json", "README.md"}
-    assert present - told == set(listed)
+    unlisted = {name for name in present if name.endswith("LICENSE")} | {"manifest.json", "README.md"}
+    assert present - unlisted == set(listed)
 
 
 def test_the_readme_of_the_data_tells_of_every_folder_its_licence_and_its_source():
-    told = (files.MANIFEST.parent / "README.md").read_text()
-    for name, about in json.loads(files.MANIFEST.read_text())["files"].items():
+    readme = (files.MANIFEST.parent / "README.md").read_text()
+    for name, metadata in json.loads(files.MANIFEST.read_text())["files"].items():
         folder = "/".join(Path(name).parts[: 1 if name.startswith("fashion-mnist") else 2])
-        [row] = [line for line in told.splitlines() if line.startswith(f"| `{folder}/`")]
-        assert about["licence"].partition(",")[0] in row
-        assert about["source"] in row
+        [row] = [line for line in readme.splitlines() if line.startswith(f"| `{folder}/`")]
+        assert metadata["licence"].partition(",")[0] in row
+        assert metadata["source"] in row
 
 
 def test_shipped_files_are_checked(tmp_path):
     content = b"weights"
-    about = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content), "made_by": "a test"}
+    metadata = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content), "made_by": "a test"}
     manifest = tmp_path / "manifest.json"
-    manifest.write_text(json.dumps({"files": {"nets/unet.safetensors": about}}))
+    manifest.write_text(json.dumps({"files": {"nets/unet.safetensors": metadata}}))
     path = tmp_path / "nets" / "unet.safetensors"
     with pytest.raises(ValueError, match=r"unet\.safetensors is missing, though manifest\.json lists it"):
         files.shipped("nets/unet.safetensors", manifest)
@@ -69,7 +69,7 @@ def test_shipped_files_are_checked(tmp_path):
     path.write_bytes(content)
     assert files.shipped("nets/unet.safetensors", manifest) == path
     path.write_bytes(content[:-1])
-    with pytest.raises(ValueError, match=r"unet\.safetensors: sha256 is .*expected " + about["sha256"]):
+    with pytest.raises(ValueError, match=r"unet\.safetensors: sha256 is .*expected " + metadata["sha256"]):
         files.shipped("nets/unet.safetensors", manifest)
     with pytest.raises(
         ValueError, match=r"unknown file of .*manifest\.json 'nets/unet'; did you mean 'nets/unet\.safetensors'"

@@ -60,11 +60,11 @@ def part(original, monkeypatch, tmp_path):
     for split, n in (("train", 12), ("test", 10)):
         images = png(fashion_mnist.mosaic(arrays[split, "images"][:n], columns=5))
         labels = packed_idx(arrays[split, "labels"][:n])
-        written = {
+        contents = {
             f"fashion-mnist/{split}-images.png": (images, {}),
             f"fashion-mnist/{split}-labels-idx1-ubyte.gz": (labels, {}),
         }
-        files.ship(written, manifest=manifest)
+        files.export(contents, manifest=manifest)
     monkeypatch.setattr(fashion_mnist, "SHIPPED", {"train": 12, "test": 10})
     monkeypatch.setattr(fashion_mnist.shipped, "__defaults__", (manifest,))
     return manifest

@@ -1,4 +1,4 @@
-"""Weights come back as they were shipped, or not at all."""
+"""Weights are loaded as they were exported, or not at all."""
 
 import errno
 import hashlib
@@ -24,12 +24,12 @@ def manifest(tmp_path):
     return path
 
 
-def test_what_is_shipped_comes_back_with_its_story(manifest):
+def test_what_is_exported_is_loaded_with_its_metadata(manifest):
     model = net()
     model(torch.randn(8, 3))  # so that buffers are not as new
-    weights.ship("models/a.safetensors", model, {"steps": 3}, manifest=manifest)
+    weights.export("models/a.safetensors", model, {"steps": 3}, manifest=manifest)
     other = net(1)
-    entry = weights.restore("models/a.safetensors", other, "make it", manifest=manifest)
+    entry = weights.load("models/a.safetensors", other, "make it", manifest=manifest)
     assert entry["steps"] == 3
     assert entry["bytes"] == (manifest.parent / "models/a.safetensors").stat().st_size
     for name, value in model.state_dict().items():
@@ -43,14 +43,14 @@ def test_what_is_shipped_comes_back_with_its_story(manifest):
 
 def test_full_precision_is_exact(manifest):
     model, other = net(), net(1)
-    weights.ship("a.safetensors", model, {}, dtype=torch.float32, manifest=manifest)
-    weights.restore("a.safetensors", other, "make it", manifest=manifest)
+    weights.export("a.safetensors", model, {}, dtype=torch.float32, manifest=manifest)
+    weights.load("a.safetensors", other, "make it", manifest=manifest)
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), other.state_dict().values(), strict=True))
 
 
 def test_the_same_weights_make_the_same_file(manifest):
-    first = weights.ship("a.safetensors", net(), {}, manifest=manifest).read_bytes()
-    assert weights.ship("a.safetensors", net(), {}, manifest=manifest).read_bytes() == first
+    first = weights.export("a.safetensors", net(), {}, manifest=manifest).read_bytes()
+    assert weights.export("a.safetensors", net(), {}, manifest=manifest).read_bytes() == first
 
 
 def truncate(path):
@@ -68,28 +68,28 @@ def relist(path):
 
 @pytest.mark.parametrize(("harm", "words"), [(truncate, "sha256 is"), (Path.unlink, "is missing"), (relist, "header")])
 def test_a_broken_file_is_named_with_the_remedy_and_changes_nothing(harm, words, manifest):
-    harm(weights.ship("a.safetensors", net(), {}, manifest=manifest))
+    harm(weights.export("a.safetensors", net(), {}, manifest=manifest))
     other = net(1)
     with pytest.raises(ValueError, match=words) as refusal:
-        weights.restore("a.safetensors", other, "python -m make.it", manifest=manifest)
+        weights.load("a.safetensors", other, "python -m make.it", manifest=manifest)
     assert "a.safetensors" in str(refusal.value)
     assert "To make them: python -m make.it" in str(refusal.value)
     assert all(torch.equal(a, b) for a, b in zip(other.parameters(), net(1).parameters(), strict=True))
 
 
 def test_an_unknown_name_and_another_model_are_refused(manifest):
-    weights.ship("a.safetensors", net(), {}, manifest=manifest)
+    weights.export("a.safetensors", net(), {}, manifest=manifest)
     with pytest.raises(ValueError, match=r"unknown file of .* 'b.safetensors'; did you mean 'a.safetensors'"):
-        weights.restore("b.safetensors", net(), "make it", manifest=manifest)
+        weights.load("b.safetensors", net(), "make it", manifest=manifest)
     other = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
     before = [p.clone() for p in other.parameters()]
     with pytest.raises(ValueError, match=r"another model's: 2.bias is None, the model's \[1\]"):
-        weights.restore("a.safetensors", other, "make it", manifest=manifest)
+        weights.load("a.safetensors", other, "make it", manifest=manifest)
     assert all(torch.equal(a, b) for a, b in zip(other.parameters(), before, strict=True))
 
 
 def test_no_room_leaves_what_was_there(manifest, monkeypatch):
-    path = weights.ship("a.safetensors", net(), {"steps": 1}, manifest=manifest)
+    path = weights.export("a.safetensors", net(), {"steps": 1}, manifest=manifest)
     before = path.read_bytes(), manifest.read_bytes()
 
     def full(*_):
@@ -97,6 +97,6 @@ def test_no_room_leaves_what_was_there(manifest, monkeypatch):
 
     monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(OSError, match="No space"):
-        weights.ship("a.safetensors", net(5), {"steps": 2}, manifest=manifest)
+        weights.export("a.safetensors", net(5), {"steps": 2}, manifest=manifest)
     assert (path.read_bytes(), manifest.read_bytes()) == before
     assert sorted(p.name for p in manifest.parent.iterdir()) == ["a.safetensors", "manifest.json"]

@@ -53,7 +53,7 @@ def test_the_sizes_come_back():
         (torch.ones(2, 3), torch.ones(2, 4), {}, ["one length", "[2, 3]", "[2, 4]"]),
         (torch.ones(2), torch.ones(2, 4), {}, ["two matrices"]),
         (torch.ones(2, 3), torch.ones(2, 3), {"method": "expand"}, ["'expand'", "expanded"]),
-        (torch.ones(2, 3), torch.ones(2, 3), {"budget": 8}, ["budget of 8 bytes", "one row"]),
+        (torch.ones(2, 3), torch.ones(2, 3), {"memory_limit": 8}, ["memory limit of 8 bytes", "one row"]),
     ],
 )
 def test_pairwise_refuses_what_does_not_fit(x, y, options, words):

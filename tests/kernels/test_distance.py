@@ -1,4 +1,4 @@
-"""Distances against torch.cdist in float64, and memory against the budget."""
+"""Distances against torch.cdist in float64, and memory against its limit."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ from tests.kernels.products import LAYOUTS, matrix
 def test_any_shape_dtype_layout_and_chunk(method, sizes, dtype, layout, rows):
     n, m, d = sizes
     x, y = matrix(n, d, dtype, layout, 1), matrix(m, d, dtype, layout, 2)
-    found = distance.pairwise(x, y, method, budget=rows * 16 * (d + 2) * (m + 2) * 8)
+    found = distance.pairwise(x, y, method, memory_limit=rows * 16 * (d + 2) * (m + 2) * 8)
     assert found.shape == (n, m)
     assert found.dtype == dtype
     # The expanded form is exact to a rounding of the squared lengths, so to the root of one in the distance.
@@ -32,7 +32,7 @@ def test_any_shape_dtype_layout_and_chunk(method, sizes, dtype, layout, rows):
 @pytest.mark.parametrize("method", distance.METHODS)
 def test_a_chunk_changes_nothing(method):
     x, y = matrix(50, 7, torch.float64, "contiguous", 1), matrix(40, 7, torch.float64, "contiguous", 2)
-    small = distance.pairwise(x, y, method, budget=6000)
+    small = distance.pairwise(x, y, method, memory_limit=6000)
     torch.testing.assert_close(small, distance.pairwise(x, y, method), rtol=1e-12, atol=1e-12)
 
 
@@ -51,11 +51,11 @@ class Allocated(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("method", distance.METHODS)
-def test_what_is_held_stays_within_the_budget(method):
+def test_what_is_held_stays_within_the_memory_limit(method):
     x, y = torch.rand(300, 16), torch.rand(100, 16)
     inputs_and_result = {300 * 16 * 4, 100 * 16 * 4, 300 * 100 * 4}
     with Allocated() as allocated:
-        distance.pairwise(x, y, method, budget=40_000)
+        distance.pairwise(x, y, method, memory_limit=40_000)
     assert 300 * 100 * 4 in allocated.sizes
     assert 10_000 < max(allocated.sizes - inputs_and_result) <= 40_000
 

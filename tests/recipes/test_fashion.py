@@ -37,13 +37,13 @@ def shipped(options, name):
 
 
 @pytest.mark.parametrize("name", ["classifier", "unet"])
-def test_a_run_ships_weights_and_their_story(name, small):
+def test_a_run_exports_weights_and_their_metadata(name, small):
     train(name, epochs=2, **small)
-    _, story = shipped(small, name)
-    assert story["steps"] == 6
-    assert story["data"] == "fashion_mnist, sha256 abc"
-    assert story["made_by"] == f"python -m recipes.fashion {name} --epochs 2 --batch-size 32 --seed 0"
-    assert {"machine", "seconds", "parameters", "valid_loss"} <= story.keys()
+    _, metadata = shipped(small, name)
+    assert metadata["steps"] == 6
+    assert metadata["data"] == "fashion_mnist, sha256 abc"
+    assert metadata["made_by"] == f"python -m recipes.fashion {name} --epochs 2 --batch-size 32 --seed 0"
+    assert {"machine", "seconds", "parameters", "valid_loss"} <= metadata.keys()
 
 
 @pytest.mark.parametrize("name", ["classifier", "unet"])
@@ -70,9 +70,9 @@ def test_a_run_may_begin_with_what_ships(small):
     train("unet", epochs=2, **small)
     before = shipped(small, "unet")[0]
     train("unet", epochs=2, from_shipped=True, **small)
-    after, story = shipped(small, "unet")
+    after, metadata = shipped(small, "unet")
     assert after != before
-    assert story["made_by"].endswith("--from-shipped")
+    assert metadata["made_by"].endswith("--from-shipped")
 
 
 def test_a_run_that_ended_is_not_taken_up_again(small):

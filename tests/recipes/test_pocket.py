@@ -40,7 +40,7 @@ def trained(tokenizer, tmp_path_factory):
 
 def test_every_word_of_a_caption_is_one_token(tokenizer):
     generator = torch.Generator().manual_seed(0)
-    for caption in scenes.captions(scenes.sample(200, generator), generator):
+    for caption in scenes.sample_captions(scenes.sample(200, generator), generator):
         assert tokenizer.tokenize(caption) == [f"{word}</w>" for word in caption.split()]
         assert len(caption.split()) + 2 <= models.LENGTH
     assert "".join(tokenizer.tokenize("zebra")) == "zebra</w>"
@@ -66,7 +66,7 @@ def test_a_pool_has_no_picture_of_what_is_held_out_and_its_captions_fit(tokenize
     generator = torch.Generator().manual_seed(3)
     many = scenes.sample(40, generator)
     assert torch.equal(pool.images, (many.pictures() * 255).round().to(torch.uint8))
-    assert torch.equal(pool.tokens, tokenize(tokenizer, scenes.captions(many, generator)))
+    assert torch.equal(pool.tokens, tokenize(tokenizer, scenes.sample_captions(many, generator)))
     assert not scenes.held_out(many.colour, many.shape, many.background[:, None])[:, 0].any()
 
 
@@ -92,7 +92,7 @@ def test_the_folder_is_loaded_by_the_pipeline_as_it_is(trained, tmp_path):
     for name in ("old.bin", "notes.txt"):
         (tmp_path / "models/pocket" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "models/pocket" / name).write_text("something")
-    shipped = folder.ship(trained, manifest=manifest)
+    shipped = folder.export(trained, manifest=manifest)
     assert not (shipped / "old.bin").exists()
     (shipped / "notes.txt").unlink()  # which the manifest never listed, so it was left alone
     listed = json.loads(manifest.read_text())["files"]
@@ -124,7 +124,7 @@ def test_too_large_a_folder_is_not_written(trained, tmp_path, monkeypatch):
     manifest.write_text('{"files": {}}')
     monkeypatch.setattr(folder, "LARGEST", 1000)
     with pytest.raises(ValueError, match="MiB, at most 0 may ship"):
-        folder.ship(trained, manifest=manifest)
+        folder.export(trained, manifest=manifest)
     assert list(tmp_path.iterdir()) == [manifest]
 
 
@@ -150,8 +150,8 @@ def test_the_limit_counts_the_time_before_an_interruption():
 def test_the_command_trains_what_is_missing_and_ships_what_is_whole(tmp_path, capsys, monkeypatch):
     manifest = tmp_path / "manifest.json"
     manifest.write_text('{"files": {}}')
-    ship = folder.ship
-    monkeypatch.setattr(command.folder, "ship", lambda place: ship(place, manifest=manifest))
+    export = folder.export
+    monkeypatch.setattr(command.folder, "export", lambda place: export(place, manifest=manifest))
     options = ["--scenes", "16", "--minutes", "0.003", "--batch-size", "8"]
     runs = tmp_path / "runs"
     assert command.main(["--stage", "clip", *options], runs) == 0

@@ -4,7 +4,7 @@ import dataclasses
 
 import torch
 
-from lib.scenes import Scene, Thing, caption, captions, sample
+from lib.scenes import Scene, Thing, caption, sample, sample_captions
 from lib.scenes.captions import ABOUT_TWO
 
 
@@ -30,8 +30,8 @@ def test_captions_say_what_is_drawn():
 
 def test_captions_of_many_vary_and_name_every_thing():
     many = sample(600, generator())
-    said = captions(many, generator())
-    assert said == captions(many, generator())
+    said = sample_captions(many, generator())
+    assert said == sample_captions(many, generator())
     assert len({text.split()[0] for text in said}) >= 2
     assert len(set(said)) > 300
     for text, i in zip(said, range(len(many)), strict=True):

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from lib.scenes import BACKGROUNDS, COLOURS, SHAPES, Scene, Scenes, Thing, draw, held_out, of, sample
+from lib.scenes import BACKGROUNDS, COLOURS, SHAPES, Scene, Scenes, Thing, held_out, render, sample, stack
 from lib.scenes.draw import PLAIN
 
 
@@ -30,11 +30,11 @@ def test_there_is_enough_to_say():
 
 def test_a_circle_has_its_colour_its_place_and_its_area():
     thing = Thing("circle", "red", radius=10, x=20, y=40)
-    image = draw(Scene((thing,), "white"))[0]
+    image = render(Scene((thing,), "white"))[0]
     assert image.shape == (3, 64, 64)
     assert torch.allclose(image[:, 40, 20] * 255, torch.tensor(COLOURS["red"]).float())
     assert torch.equal(image[:, 5, 60], torch.ones(3))
-    mask = of([Scene((thing,), "white")]).masks()[0]
+    mask = stack([Scene((thing,), "white")]).masks()[0]
     assert mask[0].sum() == pytest.approx(torch.pi * 100, rel=0.01)
     assert not mask[1].any()
     centre = torch.arange(64) + 0.5
@@ -44,21 +44,21 @@ def test_a_circle_has_its_colour_its_place_and_its_area():
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_edges_are_soft_and_a_shape_twice_as_large_has_four_times_the_area(shape):
-    small, large = (of([Scene((Thing(shape, "blue", radius=r),))]).masks()[0, 0] for r in (8, 16))
+    small, large = (stack([Scene((Thing(shape, "blue", radius=r),))]).masks()[0, 0] for r in (8, 16))
     assert large.sum() / small.sum() == pytest.approx(4, rel=0.06)
     assert ((large > 0.05) & (large < 0.95)).sum() > 8
     assert large.sum() > 100
 
 
 def test_shapes_are_told_apart_by_their_masks():
-    masks = of([Scene((Thing(shape, "blue", radius=12),)) for shape in SHAPES]).masks()[:, 0]
+    masks = stack([Scene((Thing(shape, "blue", radius=12),)) for shape in SHAPES]).masks()[:, 0]
     apart = (masks[:, None] - masks).abs().sum((2, 3)) / masks.sum((1, 2)).clamp(min=1)
     assert (apart + torch.eye(len(SHAPES)) > 0.15).all()
 
 
 def test_the_second_thing_lies_over_the_first():
     below, above = Thing("square", "red", radius=14), Thing("circle", "blue", radius=7)
-    image = draw(Scene((below, above)))[0]
+    image = render(Scene((below, above)))[0]
     assert torch.allclose(image[:, 32, 32] * 255, torch.tensor(COLOURS["blue"]).float())
 
 
@@ -67,7 +67,7 @@ def test_a_scene_is_drawn_alike_alone_and_among_others(many):
     assert pictures.min() >= 0
     assert pictures.max() <= 1
     for i in (0, 7, 99):
-        assert torch.allclose(draw(many[i])[0], pictures[i], atol=1e-5)
+        assert torch.allclose(render(many[i])[0], pictures[i], atol=1e-5)
         assert torch.allclose(many.rows(slice(i, i + 1)).pictures()[0], pictures[i])
 
 
@@ -114,7 +114,7 @@ def test_things_stay_in_the_picture_and_apart(many):
         (lambda: Thing("circle", "red", x=70), "x and y must be from 0 to 64"),
         (lambda: Scene((Thing("circle", "red"),), "wite"), "unknown background 'wite'; did you mean 'white'"),
         (lambda: Scene(()), "one or two things, got 0"),
-        (lambda: of([]), "at least one scene"),
+        (lambda: stack([]), "at least one scene"),
         (lambda: sample(0, generator()), "at least one scene is needed, got 0"),
     ],
 )

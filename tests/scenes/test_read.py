@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from lib import scenes
-from lib.scenes import Scene, Thing, draw
-from lib.scenes.read import read
+from lib.scenes import Scene, Thing, render
+from lib.scenes.read import read_scene
 
 
 @pytest.fixture(scope="module")
@@ -31,19 +31,19 @@ def blurred(pictures):
 
 def test_it_reads_what_is_drawn(drawn):
     many, pictures = drawn
-    assert sum(same(many[i], read(picture)) for i, picture in enumerate(pictures)) >= 59
+    assert sum(same(many[i], read_scene(picture)) for i, picture in enumerate(pictures)) >= 59
 
 
 def test_it_reads_through_blur_and_grain(drawn):
     many, pictures = drawn
-    assert sum(same(many[i], read(picture)) for i, picture in enumerate(blurred(pictures))) >= 58
+    assert sum(same(many[i], read_scene(picture)) for i, picture in enumerate(blurred(pictures))) >= 58
 
 
 def test_it_finds_places_and_sizes(drawn):
     many, pictures = drawn
     off = []
     for i, picture in enumerate(pictures[:30]):
-        found = {(t.shape, t.colour): t for t in read(picture).things}
+        found = {(t.shape, t.colour): t for t in read_scene(picture).things}
         for thing in many[i].things:
             other = found[thing.shape, thing.colour]
             off.append(max(abs(thing.x - other.x), abs(thing.y - other.y), abs(thing.radius - other.radius)))
@@ -53,21 +53,21 @@ def test_it_finds_places_and_sizes(drawn):
 def test_it_is_silent_on_blends_noise_and_blanks(drawn):
     _, pictures = drawn
     blends = (pictures + pictures.roll(1, 0)) / 2
-    assert sum(read(picture) is None for picture in blends) >= 57
+    assert sum(read_scene(picture) is None for picture in blends) >= 57
     noise = torch.rand(10, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    assert all(read(picture) is None for picture in noise)
+    assert all(read_scene(picture) is None for picture in noise)
     for background in scenes.BACKGROUNDS:
         scene = Scene((Thing("circle", "red", radius=8, x=20, y=20),), background)
-        (mask,) = scenes.of([scene]).masks()[:, 0]
-        picture = draw(scene)[0]
-        assert read(picture) is not None
+        (mask,) = scenes.stack([scene]).masks()[:, 0]
+        picture = render(scene)[0]
+        assert read_scene(picture) is not None
         mirrored = picture.flip(1, 2)  # a corner without the thing covers it, with the same background
         blank = torch.where(mask.bool(), mirrored, picture)
-        assert read(blank) is None
+        assert read_scene(blank) is None
 
 
 def test_a_picture_is_read_alone_and_nothing_else():
     with pytest.raises(ValueError, match=r"a picture is \[3, 64, 64\], got \[1, 3, 64, 64\]"):
-        read(torch.zeros(1, 3, 64, 64))
+        read_scene(torch.zeros(1, 3, 64, 64))
     with pytest.raises(ValueError, match="must be finite"):
-        read(torch.full((3, 64, 64), float("nan")))
+        read_scene(torch.full((3, 64, 64), float("nan")))

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lib.scenes import Scene, Thing, draw, held_out, of
-from lib.scenes.tasks import Task, agree, allowed, overlap, psnr, sample_tasks, shows
+from lib.scenes import Scene, Thing, held_out, render, stack
+from lib.scenes.tasks import Task, edit_masks, iou, matches, psnr, sample_tasks, shows
 
 MANY = sample_tasks(60, seed=3)
 
@@ -15,14 +15,14 @@ def test_each_kind_comes_in_turn_and_changes_one_thing_to_what_is_held_out():
     assert [task.kind for task in MANY[:4]] == ["colour", "shape", "background", "colour"]
     assert {len(task.source.things) for task in MANY} == {1, 2}
     for task in MANY:
-        row = of([task.target])
-        assert held_out(row.colour[0, task.number], row.shape[0, task.number], row.background[0])
-        before, after = task.source.things[task.number], task.target.things[task.number]
+        row = stack([task.target])
+        assert held_out(row.colour[0, task.index], row.shape[0, task.index], row.background[0])
+        before, after = task.source.things[task.index], task.target.things[task.index]
         changed = [name for name in ("shape", "colour") if getattr(before, name) != getattr(after, name)]
         changed += ["background"] * (task.source.background != task.target.background)
         assert changed == [task.kind]
         if len(task.source.things) == 2:
-            assert task.source.things[1 - task.number] == task.target.things[1 - task.number]
+            assert task.source.things[1 - task.index] == task.target.things[1 - task.index]
             assert len({(thing.shape, thing.colour) for thing in task.target.things}) == 2
 
 
@@ -35,14 +35,14 @@ def test_tasks_hang_on_the_seed_alone():
 
 
 def test_what_may_change_holds_each_pixel_that_does():
-    before, after = (of([getattr(task, side) for task in MANY]).pictures() for side in ("source", "target"))
-    differs, may = (before - after).abs().amax(1) > 1e-6, allowed(MANY) == 1
+    before, after = (stack([getattr(task, side) for task in MANY]).pictures() for side in ("source", "target"))
+    differs, may = (before - after).abs().amax(1) > 1e-6, edit_masks(MANY) == 1
     assert not (differs & ~may).any()
     for i, task in enumerate(MANY):
-        other = of([task.source]).masks()[0, 1 - task.number] if len(task.source.things) == 2 else torch.zeros(64, 64)
+        other = stack([task.source]).masks()[0, 1 - task.index] if len(task.source.things) == 2 else torch.zeros(64, 64)
         assert not (may[i] & (other == 1)).any()
         if task.kind == "colour":
-            assert torch.equal(may[i], of([task.source]).masks()[0, task.number] > 0)
+            assert torch.equal(may[i], stack([task.source]).masks()[0, task.index] > 0)
 
 
 def test_prompts_say_what_there_is_and_what_is_wanted():
@@ -53,19 +53,19 @@ def test_prompts_say_what_there_is_and_what_is_wanted():
 
 def test_a_picture_shows_its_own_scene_and_no_other():
     for task in MANY[:12]:
-        picture = draw(task.target)[0]
+        picture = render(task.target)[0]
         assert shows(picture, task.target)
-        assert agree(task.target, task.target, moved=0)
+        assert matches(task.target, task.target, max_distance=0)
         assert not shows(picture, task.source)
     two = Scene((Thing("star", "red", 9, 16, 30), Thing("ring", "blue", 9, 48, 30)), "white")
     swapped = Scene((Thing("star", "blue", 9, 16, 30), Thing("ring", "red", 9, 48, 30)), "white")
     away = Scene((Thing("star", "red", 9, 16, 40), Thing("ring", "blue", 9, 48, 30)), "white")
-    assert not shows(draw(two)[0], swapped)
-    assert not shows(draw(two)[0], Scene(two.things[:1], "white"))
-    assert shows(draw(two)[0], away)
-    assert not agree(two, away, moved=4)
-    assert agree(two, away, moved=10)
-    assert not agree(None, two)
+    assert not shows(render(two)[0], swapped)
+    assert not shows(render(two)[0], Scene(two.things[:1], "white"))
+    assert shows(render(two)[0], away)
+    assert not matches(two, away, max_distance=4)
+    assert matches(two, away, max_distance=10)
+    assert not matches(None, two)
     assert not shows(torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0)), two)
 
 
@@ -80,8 +80,8 @@ def test_noise_ratio_against_a_loop_and_only_where_it_counts():
     assert psnr(one, one).eq(100).all()
 
 
-def test_overlap_is_intersection_over_union():
+def test_iou_is_intersection_over_union():
     mask, wanted = torch.zeros(2, 4, 4), torch.zeros(2, 4, 4)
     mask[0, :2], wanted[0, 1:3] = 1, 1
-    assert overlap(mask, wanted).tolist() == pytest.approx([1 / 3, 0])
-    assert overlap(wanted[:1], wanted[:1]).tolist() == [1]
+    assert iou(mask, wanted).tolist() == pytest.approx([1 / 3, 0])
+    assert iou(wanted[:1], wanted[:1]).tolist() == [1]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from lib.style.colours import grey, match_colours, with_colours_of
+from lib.style.colours import luminance, match_colours, replace_chrominance
 from tests.style.helpers import picture
 
 
@@ -24,7 +24,7 @@ def test_matched_colours_have_the_mean_and_covariance_of_the_other():
 
 
 def test_a_grey_picture_can_take_and_give_colours():
-    a, b = picture(20, 20, 1), grey(picture(20, 20, 2)) * 0.5 + 0.2
+    a, b = picture(20, 20, 1), luminance(picture(20, 20, 2)) * 0.5 + 0.2
     assert match_colours(b, a).isfinite().all()
     moved = match_colours(a, b)
     assert (moved - moved.mean(1, keepdim=True)).abs().max() < 0.05
@@ -32,11 +32,11 @@ def test_a_grey_picture_can_take_and_give_colours():
 
 def test_brightness_is_one_picture_s_and_colour_the_other_s():
     a, b = picture(20, 24, 1) * 0.2 + 0.4, picture(20, 24, 2) * 0.2 + 0.4
-    mixed = with_colours_of(a, b)
-    assert_allclose(grey(mixed), grey(a), atol=1e-3)
-    assert_allclose(mixed - grey(mixed), b - grey(b), atol=1e-3)
-    assert_allclose(with_colours_of(a, a), a, atol=1e-6)
+    mixed = replace_chrominance(a, b)
+    assert_allclose(luminance(mixed), luminance(a), atol=1e-3)
+    assert_allclose(mixed - luminance(mixed), b - luminance(b), atol=1e-3)
+    assert_allclose(replace_chrominance(a, a), a, atol=1e-6)
     with pytest.raises(ValueError, match=r"of one size, got \[1, 3, 20, 24\] and \[1, 3, 4, 4\]"):
-        with_colours_of(a, picture(4, 4))
+        replace_chrominance(a, picture(4, 4))
     with pytest.raises(ValueError, match=r"expected a picture \[1, 3, h, w\], got \[2, 3, 4, 4\]"):
         match_colours(picture(4, 4, n=2), a)

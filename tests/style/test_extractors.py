@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose
 from safetensors.torch import save_file
 
 from lib.data import files
-from lib.style import extractors, features, load
+from lib.style import extractors, hook_features, load
 from tests.style.helpers import picture
 
 REAL = os.environ.get("LIB_DATA")  # before a fixture hides it
@@ -48,7 +48,7 @@ def test_random_filters_need_nothing_and_are_the_same_each_time():
     assert found.source.as_dict() == again.source.as_dict()
     assert "never trained" in str(found.source)
     x = picture(64, 80).float()
-    seen, same = (features(each.net, each.style)(x) for each in (found, again))
+    seen, same = (hook_features(each.net, each.style)(x) for each in (found, again))
     assert [value.shape for value in seen.values()] == [
         (1, 16, 64 // stride, 80 // stride) for stride in extractors.SCALES.values()
     ]
@@ -64,7 +64,7 @@ def test_the_slim_vgg_is_the_layers_of_the_file_that_ships():
     x = picture(160, 170).float()
     conv = torch.nn.functional.conv2d
     y = conv(x, state["conv0.weight"], state["conv0.bias"])
-    seen = features(found.net, found.style)(x)
+    seen = hook_features(found.net, found.style)(x)
     for stage, depth in enumerate((2, 2, 4, 4, 1), 1):
         for i in range(1, depth + 1):
             padded = torch.nn.functional.pad(y, (1, 1, 1, 1), mode="reflect")
@@ -87,7 +87,7 @@ def test_squeezenet_is_torchvision_s_with_pixels_as_caffe_had_them(folder):
     with torch.no_grad():
         expected = whole.features.eval()(pixels)
         assert_allclose(found.net(x), expected, rtol=1e-4, atol=1e-4 * expected.max().item())
-    assert set(features(found.net, found.style)(x)) == set(found.style)
+    assert set(hook_features(found.net, found.style)(x)) == set(found.style)
 
 
 @pytest.mark.parametrize(("name", "blocks"), [("vgg16", (2, 2, 3, 3, 3)), ("vgg19", (2, 2, 4, 4, 4))])
@@ -180,6 +180,6 @@ def test_the_real_file_is_the_one_that_is_expected():
     found = load("squeezenet", root=REAL)
     assert found.name == "squeezenet"
     x = picture(180, 180).float()
-    for value in features(found.net, found.style)(x).values():
+    for value in hook_features(found.net, found.style)(x).values():
         assert value.isfinite().all()
         assert value.std() > 0

@@ -4,49 +4,49 @@ import pytest
 import torch
 from torch import nn
 
-from lib.style import features, receptive_field
+from lib.style import hook_features, receptive_field
 from tests.style.helpers import hooked, picture
 
 
 def test_features_are_what_the_layers_give_in_the_order_asked(net):
     x = picture(20, 24)
-    found = features(net, ["relu2_1", "conv1_1", "relu2_1"])(x)
+    found = hook_features(net, ["relu2_1", "conv1_1", "relu2_1"])(x)
     assert list(found) == ["relu2_1", "conv1_1"]
     names = [name for name, _ in net.named_children()]
     for name, value in found.items():
         assert torch.equal(value, net[: names.index(name) + 1](x))
-    assert features(net, "conv1_2")(x)["conv1_2"].shape == (1, 4, 20, 24)
+    assert hook_features(net, "conv1_2")(x)["conv1_2"].shape == (1, 4, 20, 24)
     assert hooked(net) == 0
 
 
 def test_a_forward_pass_ends_at_the_deepest_layer_asked_for(net):
-    look = features(net, ["conv1_2", "conv1_1"])
+    extract = hook_features(net, ["conv1_2", "conv1_1"])
     net.conv2_1.register_forward_hook(lambda *_: pytest.fail("went deeper than it had to"))
-    look(picture(20, 24))
+    extract(picture(20, 24))
 
 
 def test_gradients_flow_to_the_picture(shallow):
-    look = features(shallow, ["0", "1"])
+    extract = hook_features(shallow, ["0", "1"])
     x = picture(5, 6).requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: tuple(look(x).values()), x)
+    assert torch.autograd.gradcheck(lambda x: tuple(extract(x).values()), x)
 
 
 def test_hooks_are_gone_after_an_error_in_the_model(net):
-    look = features(net, ["conv1_1", "conv2_2"])
+    extract = hook_features(net, ["conv1_1", "conv2_2"])
     with pytest.raises(RuntimeError, match="must match"):
-        look(torch.zeros(1, 4, 20, 20, dtype=torch.float64))
+        extract(torch.zeros(1, 4, 20, 20, dtype=torch.float64))
     assert hooked(net) == 0
 
 
 def test_hooks_are_gone_after_an_interrupt(net):
-    look = features(net, ["conv1_1", "conv2_2"])
+    extract = hook_features(net, ["conv1_1", "conv2_2"])
 
     def interrupt(*_):
         raise KeyboardInterrupt
 
     handle = net.pool1.register_forward_hook(interrupt)
     with pytest.raises(KeyboardInterrupt):
-        look(picture(20, 20))
+        extract(picture(20, 20))
     handle.remove()
     assert hooked(net) == 0
 
@@ -55,29 +55,31 @@ def test_an_unknown_layer_lists_those_there_are(net):
     with pytest.raises(
         ValueError, match=r"unknown layer 'relu2_3'; did you mean 'relu2_\d'\? Known: preprocess, conv1_1"
     ):
-        features(net, ["conv1_1", "relu2_3"])
+        hook_features(net, ["conv1_1", "relu2_3"])
     with pytest.raises(ValueError, match="name at least one layer; there are: preprocess, conv1_1, relu1_1"):
-        features(net, [])
+        hook_features(net, [])
     with pytest.raises(ValueError, match="unknown layer 'conv9'"):
         receptive_field(net, "conv9")
 
 
 def test_a_picture_smaller_than_the_receptive_field_is_refused(net):
-    look = features(net, ["conv1_1", "relu2_2"])
+    extract = hook_features(net, ["conv1_1", "relu2_2"])
     assert receptive_field(net, "relu2_2").size == 14
-    look(picture(14, 14))
-    with pytest.raises(ValueError, match="a picture of 13x40 is smaller than what conv1_1, relu2_2 look at, 14x14"):
-        look(picture(13, 40))
+    extract(picture(14, 14))
+    with pytest.raises(
+        ValueError, match="a picture of 13x40 is smaller than the receptive field of conv1_1, relu2_2, 14x14"
+    ):
+        extract(picture(13, 40))
     with pytest.raises(ValueError, match=r"expected pictures \[n, 3, h, w\], got \[3, 40, 40\]"):
-        look(picture(40, 40)[0])
+        extract(picture(40, 40)[0])
 
 
 def test_a_layer_that_is_overwritten_in_place_is_refused():
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.Conv2d(4, 4, 3))
     with pytest.raises(ValueError, match="what layer '0' gave was overwritten by a layer in place"):
-        features(net, ["0", "2"])(torch.rand(1, 3, 20, 20))
+        hook_features(net, ["0", "2"])(torch.rand(1, 3, 20, 20))
     assert hooked(net) == 0
-    features(net, ["1", "2"])(torch.rand(1, 3, 20, 20))
+    hook_features(net, ["1", "2"])(torch.rand(1, 3, 20, 20))
 
 
 def test_a_layer_that_is_not_reached_is_named():
@@ -90,7 +92,7 @@ def test_a_layer_that_is_not_reached_is_named():
             return self.used(x)
 
     with pytest.raises(ValueError, match="ran without its layer 'idle'"):
-        features(Half(), ["used", "idle"])
+        hook_features(Half(), ["used", "idle"])
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from lib.style import content_loss, gram, objective, style_loss, total_variation
+from lib.style import build_objective, content_loss, gram, style_loss, total_variation
 from tests.style.helpers import picture
 
 
@@ -69,9 +69,9 @@ def test_gradients_of_each_loss(shallow, loss):
 
 
 def test_gradients_of_a_whole_objective(shallow):
-    about = {"content_layers": "0", "style_layers": ["0", "1"], "style_weight": 3.0, "smoothness": 0.5}
-    goal = objective(shallow, content=picture(6, 5, 1), style=picture(7, 8, 2), **about)
-    assert torch.autograd.gradcheck(goal, picture(6, 5, 3, n=2).requires_grad_())
+    options = {"content_layers": "0", "style_layers": ["0", "1"], "style_weight": 3.0, "variation_weight": 0.5}
+    objective = build_objective(shallow, content=picture(6, 5, 1), style=picture(7, 8, 2), **options)
+    assert torch.autograd.gradcheck(objective, picture(6, 5, 3, n=2).requires_grad_())
 
 
 def test_shapes_that_do_not_fit_are_named():

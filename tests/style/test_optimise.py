@@ -4,7 +4,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from lib.style import objective, optimise_image
+from lib.style import build_objective, optimise_image
 from lib.style.extractors import Preprocess, vgg
 from tests.style.helpers import picture
 
@@ -29,16 +29,16 @@ def test_content_alone_brings_a_picture_back_from_anything(start):
     net = vgg((1,), (16,), Preprocess((2.0,) * 3, (-1.0,) * 3), padding_mode="reflect").double().requires_grad_(False)
     content = picture(24, 28)
     begin = torch.rand_like(content) if start == "noise" else torch.full_like(content, 0.5)
-    goal = objective(net, content=content, content_layers="relu1_1")
-    found, losses = optimise_image(goal, begin, 300)
+    objective = build_objective(net, content=content, content_layers="relu1_1")
+    found, losses = optimise_image(objective, begin, 300)
     assert (found - content).square().mean() < 1e-3
     assert min(losses) < 1e-3 * losses[0]
 
 
 def test_the_network_s_weights_get_no_gradient(net):
     net.requires_grad_(True)
-    goal = objective(net, content=picture(20, 20), content_layers="relu2_1")
-    optimise_image(goal, torch.rand(1, 3, 20, 20).double(), 3)
+    objective = build_objective(net, content=picture(20, 20), content_layers="relu2_1")
+    optimise_image(objective, torch.rand(1, 3, 20, 20).double(), 3)
     assert all(weight.grad is None for weight in net.parameters())
 
 
@@ -46,7 +46,7 @@ def test_pixels_stay_in_range_and_the_start_is_left_alone():
     start = torch.tensor([0.0, 0.3, 1.0]).repeat(12).view(1, 3, 3, 4)
     kept = start.clone()
     seen = []
-    optimise_image(lambda x: -(x * 50).sum(), start, 20, watch=lambda step, x, loss: seen.append(x.clone()))
+    optimise_image(lambda x: -(x * 50).sum(), start, 20, callback=lambda step, x, loss: seen.append(x.clone()))
     assert torch.equal(start, kept)
     assert torch.stack(seen).min() >= 0
     assert torch.stack(seen).max() <= 1
@@ -61,21 +61,23 @@ def test_black_and_white_pixels_can_move():
         assert_allclose(found, 1 - start, atol=0.02)
 
 
-def test_watch_sees_each_step_and_can_end_it():
+def test_the_callback_sees_each_step_and_can_end_it():
     steps = []
 
-    def watch(step, x, loss):
+    def callback(step, x, loss):
         steps.append((step, loss))
         return step == 4
 
     for method in ("lbfgs", "adam"):
         steps.clear()
-        _, losses = optimise_image(squared(picture(6, 6)), torch.rand(1, 3, 6, 6).double(), method=method, watch=watch)
+        _, losses = optimise_image(
+            squared(picture(6, 6)), torch.rand(1, 3, 6, 6).double(), method=method, callback=callback
+        )
         assert steps == list(enumerate(losses))
         assert len(losses) == 5
 
 
-def test_steps_are_looks_and_the_best_picture_is_kept():
+def test_steps_are_evaluations_and_the_best_picture_is_kept():
     values = iter([3.0, 1.0, 2.0, 5.0])
     seen = []
 

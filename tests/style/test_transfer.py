@@ -5,8 +5,8 @@ import torch
 from numpy.testing import assert_allclose
 
 from lib.data.images import resize
-from lib.style import objective, transfer
-from lib.style.colours import grey
+from lib.style import build_objective, transfer_style
+from lib.style.colours import luminance
 from lib.style.extractors import Extractor
 from tests.style.helpers import picture
 
@@ -19,37 +19,37 @@ def extractor(net):
 def test_it_goes_through_the_sizes_and_lowers_the_loss_at_each(extractor):
     content, style, sizes = picture(48, 64, 1), picture(70, 50, 2), []
 
-    def watch(step, x, loss):
+    def callback(step, x, loss):
         sizes.append(tuple(x.shape[2:]))
 
-    found = transfer(extractor, style, content, sizes=(24, 48), steps=(15, 25), watch=watch)
+    found = transfer_style(extractor, content, style, sizes=(24, 48), steps=(15, 25), callback=callback)
     assert found.picture.shape == (1, 3, 36, 48)
     assert list(dict.fromkeys(sizes)) == [(18, 24), (36, 48)]
     assert [len(losses) for losses in found.losses] == [15, 25]
     assert all(min(losses) < 0.7 * losses[0] for losses in found.losses)
-    about = {"content": resize(content, 48), "content_layers": "relu2_1", "style": resize(style, 48)}
-    goal = objective(extractor.net, **about, style_layers=extractor.style, style_weight=10.0)
-    assert_allclose(goal(found.picture).item(), min(found.losses[-1]), rtol=1e-6)
+    options = {"content": resize(content, 48), "content_layers": "relu2_1", "style": resize(style, 48)}
+    objective = build_objective(extractor.net, **options, style_layers=extractor.style, style_weight=10.0)
+    assert_allclose(objective(found.picture).item(), min(found.losses[-1]), rtol=1e-6)
 
 
 def test_the_second_size_begins_where_the_first_ended(extractor):
     content, style = picture(40, 40, 1), picture(40, 40, 2)
-    small = transfer(extractor, style, content, sizes=20, steps=20).picture
+    small = transfer_style(extractor, content, style, sizes=20, steps=20).picture
     first = []
-    transfer(
+    transfer_style(
         extractor,
-        style,
         content,
+        style,
         sizes=(20, 40),
         steps=(20, 1),
-        watch=lambda step, x, loss: first.append(x) if x.shape[-1] == 40 else None,
+        callback=lambda step, x, loss: first.append(x) if x.shape[-1] == 40 else None,
     )
     assert_allclose(first[0], resize(small, 40), atol=0.006)
 
 
 def test_without_content_it_is_a_texture_from_noise_as_the_seed_says(extractor):
     style = picture(40, 32, 2)
-    one, same, other = (transfer(extractor, style, sizes=40, steps=30, seed=seed) for seed in (1, 1, 2))
+    one, same, other = (transfer_style(extractor, None, style, sizes=40, steps=30, seed=seed) for seed in (1, 1, 2))
     assert one.picture.shape == (1, 3, 40, 32)
     assert torch.equal(one.picture, same.picture)
     assert not torch.equal(one.picture, other.picture)
@@ -59,17 +59,17 @@ def test_without_content_it_is_a_texture_from_noise_as_the_seed_says(extractor):
 def test_a_style_layer_that_sees_more_than_the_small_picture_waits_for_the_large_one(extractor):
     content, style = picture(40, 40, 1), picture(40, 40, 2)
     extractor = Extractor("small", extractor.net, "relu1_1", extractor.style, None)  # relu2_2 looks at 14x14
-    assert len(transfer(extractor, style, content, sizes=(12, 24), steps=3).losses) == 2
-    with pytest.raises(ValueError, match="a picture of 12x12 is smaller than what relu1_1, relu2_2 look at"):
-        transfer(extractor, style, content, sizes=12, steps=3)
+    assert len(transfer_style(extractor, content, style, sizes=(12, 24), steps=3).losses) == 2
+    with pytest.raises(ValueError, match="a picture of 12x12 is smaller than the receptive field of relu1_1, relu2_2"):
+        transfer_style(extractor, content, style, sizes=12, steps=3)
 
 
 def test_colours_of_the_content_can_stay(extractor):
     content, style = picture(32, 32, 1) * 0.3 + 0.3, picture(32, 32, 2)
-    kept = transfer(extractor, style, content, sizes=32, steps=20, colours="brightness").picture
-    assert_allclose(kept - grey(kept), content - grey(content), atol=0.02)
+    kept = transfer_style(extractor, content, style, sizes=32, steps=20, colours="luminance").picture
+    assert_allclose(kept - luminance(kept), content - luminance(content), atol=0.02)
     matched, plain = (
-        transfer(extractor, style, content, sizes=32, steps=40, style_weight=100.0, colours=colours).picture
+        transfer_style(extractor, content, style, sizes=32, steps=40, style_weight=100.0, colours=colours).picture
         for colours in ("matched", "style")
     )
     mean = lambda x: x.mean((0, 2, 3))  # noqa: E731
@@ -78,17 +78,17 @@ def test_colours_of_the_content_can_stay(extractor):
 
 def test_large_pictures_go_by_tiles(extractor):
     content, style = picture(40, 44, 1), picture(40, 40, 2)
-    whole, tiled = (transfer(extractor, style, content, sizes=44, steps=8, about={"tile": tile}) for tile in (None, 16))
+    whole, tiled = (transfer_style(extractor, content, style, sizes=44, steps=8, tile=tile) for tile in (None, 16))
     assert_allclose(tiled.picture, whole.picture, atol=1e-6)
 
 
 def test_what_cannot_be_is_refused(extractor):
     style = picture(32, 32)
     with pytest.raises(ValueError, match="unknown colours 'mached'; did you mean 'matched'"):
-        transfer(extractor, style, style, colours="mached")
+        transfer_style(extractor, style, style, colours="mached")
     with pytest.raises(ValueError, match="unknown start 'noisy'"):
-        transfer(extractor, style, style, start="noisy")
+        transfer_style(extractor, style, style, start="noisy")
     with pytest.raises(ValueError, match="colours='matched' are those of a content picture, and there is none"):
-        transfer(extractor, style, colours="matched")
+        transfer_style(extractor, None, style, colours="matched")
     with pytest.raises(ValueError, match="2 sizes need as many steps, got 3"):
-        transfer(extractor, style, style, sizes=(16, 32), steps=(1, 2, 3))
+        transfer_style(extractor, style, style, sizes=(16, 32), steps=(1, 2, 3))

@@ -1,4 +1,4 @@
-"""One step of mean shift with every point looking at the cells around it only: exact for kernels of bounded reach.
+"""One step of mean shift with every point looking at the cells around it only: exact for kernels of bounded support.
 
 The data are sorted by cell, the cells of a row of the grid one after the other, so a point finds the closest in a few
 runs of memory. No table of all cells is kept: where they are empty they cost nothing.
@@ -18,40 +18,43 @@ from lib.cluster.backends.threads import Threads
 
 KINDS = {"flat": 0, "triangular": 1, "gaussian": 2}
 AXES = 3  # points of fewer dimensions get axes of zeros in front
-PER_REACH = 2  # cells in one reach: smaller ones hold fewer points in vain, and are more
-WIDER = 1 + 2**-10  # than that by so much, lest rounding put the end of the reach one cell too far
+CELLS_PER_CUTOFF = 2  # cells in one cutoff: smaller ones hold fewer points in vain, and are more
+WIDER = 1 + 2**-10  # than that by so much, lest rounding put the cutoff one cell too far
 
 
-def fits(data: Tensor, reach: float) -> bool:
+def fits(data: Tensor, cutoff: float) -> bool:
     """Tell whether a grid of cells can be counted in 64 bits, and a place be told to far less than a cell."""
-    spread = (data.amax(0) - data.amin(0)) / reach * PER_REACH + 1
+    spread = (data.amax(0) - data.amin(0)) / cutoff * CELLS_PER_CUTOFF + 1
     return data.shape[1] <= AXES and bool(spread.log2().sum() < 62 and spread.max() < 2**40)
 
 
-def shift(data: Tensor, bandwidth: float, kernel: str, reach: float = 1.0) -> Shift:
-    """Return a step against `data` [n, d], d at most 3, that looks `reach` bandwidths far.
+def shift(data: Tensor, bandwidth: float, kernel: str, cutoff: float = 1.0) -> Shift:
+    """Return a step against `data` [n, d], d at most 3, that leaves out what is more than `cutoff` bandwidths away.
 
     Raises ValueError for more dimensions, or for a grid of more cells than can be counted.
     """
-    if not fits(data, reach * bandwidth):
+    if not fits(data, cutoff * bandwidth):
         raise ValueError(f"cells are for up to {AXES} dimensions and 2^62 cells, got {list(data.shape)}")
     table = padded(data)
-    side = reach * bandwidth / PER_REACH * WIDER
+    side = cutoff * bandwidth / CELLS_PER_CUTOFF * WIDER
     low = table.min(0)
     counts = np.floor((table.max(0) - low) / side).astype(np.int64) + 1
     cells = np.floor((table - low) / side).astype(np.int64)
     ids = (cells[:, 0] * counts[1] + cells[:, 1]) * counts[2] + cells[:, 2]
     order = np.argsort(ids, kind="stable")
     table, ids = np.ascontiguousarray(table[order].T), ids[order]
-    around = [range(-PER_REACH, PER_REACH + 1) if axis >= AXES - data.shape[1] else (0,) for axis in range(AXES - 1)]
+    around = [
+        range(-CELLS_PER_CUTOFF, CELLS_PER_CUTOFF + 1) if axis >= AXES - data.shape[1] else (0,)
+        for axis in range(AXES - 1)
+    ]
     rows = np.array(list(itertools.product(*around)), np.int64)
-    given = (table, ids, low, side, counts, rows, KINDS[kernel], float(bandwidth), float(reach))
+    given = (table, ids, low, side, counts, rows, KINDS[kernel], float(bandwidth), float(cutoff))
     threads = Threads()
 
     def step(points: Tensor) -> tuple[Tensor, Tensor]:
-        here = padded(points)
-        moved, weight = np.empty_like(here), np.empty(len(here))
-        threads.over_rows(_step, len(here), here, *given, moved, weight)
+        padded_points = padded(points)
+        moved, weight = np.empty_like(padded_points), np.empty(len(padded_points))
+        threads.over_rows(_step, len(padded_points), padded_points, *given, moved, weight)
         moved = torch.from_numpy(moved[:, AXES - data.shape[1] :])
         return moved.to(points.device), torch.from_numpy(weight).to(points.device)
 
@@ -110,8 +113,8 @@ def _search(ids, cell):
 
 
 @numba.njit(nogil=True, cache=True)
-def _step(start, stop, points, data, ids, low, side, counts, rows, kind, bandwidth, reach, moved, weight):
-    limit = (reach * bandwidth) ** 2
+def _step(start, stop, points, data, ids, low, side, counts, rows, kind, bandwidth, cutoff, moved, weight):
+    limit = (cutoff * bandwidth) ** 2
     for i in range(start, stop):
         x, y, z = points[i, 0], points[i, 1], points[i, 2]
         a = np.int64(np.floor((x - low[0]) / side))
@@ -123,8 +126,8 @@ def _step(start, stop, points, data, ids, low, side, counts, rows, kind, bandwid
             if p < 0 or q < 0 or p >= counts[0] or q >= counts[1]:
                 continue
             base = (p * counts[1] + q) * counts[2]
-            first = _search(ids, base + max(c - PER_REACH, 0))
-            last = _search(ids, base + min(c + PER_REACH, counts[2] - 1) + 1)
+            first = _search(ids, base + max(c - CELLS_PER_CUTOFF, 0))
+            last = _search(ids, base + min(c + CELLS_PER_CUTOFF, counts[2] - 1) + 1)
             if kind == 0:
                 found = _flat(x, y, z, data, first, last, limit)
             elif kind == 1:

@@ -23,12 +23,14 @@ def shift(data: Tensor, bandwidth: float, kernel: str, rows: int) -> Shift:
     return step
 
 
-def rows_within(memory: int, n: int, d: int) -> int:
+def rows_within(memory_limit: int, n: int, d: int) -> int:
     """Return how many points a step may take at a time; raises ValueError when not even one row fits."""
     row = 8 * (4 * n + 4 * d)  # squared distances, a difference, their product and the weights, in float64
-    if memory < row:
-        raise ValueError(f"a budget of {memory} bytes is too small: one point against {n} others needs {row}")
-    return memory // row
+    if memory_limit < row:
+        raise ValueError(
+            f"a memory limit of {memory_limit} bytes is too small: one point against {n} others needs {row}"
+        )
+    return memory_limit // row
 
 
 def squared_distances(points: Tensor, data: Tensor) -> Tensor:

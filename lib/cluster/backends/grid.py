@@ -16,18 +16,18 @@ import torch
 from scipy.ndimage import correlate1d
 from torch import Tensor
 
+from lib.cluster import kernels
 from lib.cluster.backends.cells import AXES, padded
 from lib.cluster.backends.full import Shift
 from lib.cluster.backends.threads import Threads
-from lib.cluster.kernels import reach
 
 ORDER = 6
-SPACING = (0.15, 0.15, 0.25)  # bandwidths between nodes, in 1, 2 and 3 dimensions: there nodes are dear
+SPACING = (0.15, 0.15, 0.25)  # bandwidths between nodes, in 1, 2 and 3 dimensions: there nodes are expensive
 MARGIN = ORDER // 2 + 1  # nodes around the data
-NODE = 72  # bytes at a node while the grid is made: the counts, four fields, and these once more side by side
+BYTES_PER_NODE = 72  # while the grid is made: the counts, four fields, and these once more side by side
 
 
-def nodes(data: Tensor, bandwidth: float) -> int:
+def count_nodes(data: Tensor, bandwidth: float) -> int:
     """Return how many nodes a grid over the data would have."""
     spread = (data.amax(0) - data.amin(0)) / (SPACING[data.shape[1] - 1] * bandwidth)
     return int(torch.prod(spread.ceil() + 1 + 2 * MARGIN))
@@ -50,30 +50,30 @@ def shift(data: Tensor, bandwidth: float, spacing: float | None = None) -> Shift
     sizes = np.where(real, np.ceil(table.max(0)) + MARGIN + 1, 1).astype(np.int64)
     grid, width = np.zeros(sizes), np.where(real, ORDER, 1)
     _spread(table, width, grid)
-    fields, threads = _convolved(grid, real, spacing, reach("gaussian", len(data))), Threads()
+    fields, threads = _convolved(grid, real, spacing, kernels.cutoff("gaussian", len(data))), Threads()
 
     def step(points: Tensor) -> tuple[Tensor, Tensor]:
-        here = (padded(points) - low) / (spacing * bandwidth) + MARGIN * real
-        read = np.empty((len(here), 1 + AXES))
-        threads.over_rows(_read, len(here), here, width, fields, read)
+        places = (padded(points) - low) / (spacing * bandwidth) + MARGIN * real
+        read = np.empty((len(places), 1 + AXES))
+        threads.over_rows(_read, len(places), places, width, fields, read)
         read = torch.from_numpy(read).to(points.device)
-        weight, pull = read[:, 0], read[:, 1 + AXES - d :]
+        weight, gradient = read[:, 0], read[:, 1 + AXES - d :]
         seen = weight > 0.5  # a point of the data sees itself, and uphill it sees more
-        moved = torch.where(seen[:, None], points + bandwidth * pull / weight[:, None], points)
+        moved = torch.where(seen[:, None], points + bandwidth * gradient / weight[:, None], points)
         return moved, weight.clamp(min=0)
 
     return step
 
 
-def _convolved(grid: np.ndarray, real: np.ndarray, spacing: float, far: float) -> np.ndarray:
-    """Return the Gaussian's sums at each node, and those of the distance along each axis times it: [..., 1 + axes]."""
-    t = np.arange(-math.ceil(far / spacing), math.ceil(far / spacing) + 1) * spacing
-    plain = np.exp(-0.5 * t**2)
-    fields = {0: grid}  # 0 for the sum of weights, k + 1 for the pull along axis k
+def _convolved(grid: np.ndarray, real: np.ndarray, spacing: float, cutoff: float) -> np.ndarray:
+    """Return the density at each node, and its gradient, places being in bandwidths: [..., 1 + axes]."""
+    t = np.arange(-math.ceil(cutoff / spacing), math.ceil(cutoff / spacing) + 1) * spacing
+    gaussian = np.exp(-0.5 * t**2)
+    fields = {0: grid}  # 0 for the density, k + 1 for its gradient along axis k, by bandwidths
     for axis in np.flatnonzero(real):
-        pulled = correlate1d(fields[0], t * plain, axis, mode="constant")
-        fields = {k: correlate1d(values, plain, axis, mode="constant") for k, values in fields.items()}
-        fields[axis + 1] = pulled
+        gradient = correlate1d(fields[0], t * gaussian, axis, mode="constant")
+        fields = {k: correlate1d(values, gaussian, axis, mode="constant") for k, values in fields.items()}
+        fields[axis + 1] = gradient
     out = np.zeros((*grid.shape, 1 + AXES))
     for k, values in fields.items():
         out[..., k] = values

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from lib.cluster.backends import cells, full
 from tests.cluster.blobs import blobs
 
-REACH = 5.7  # bandwidths, where a Gaussian weighs 1e-7
+CUTOFF = 5.7  # bandwidths, where a Gaussian weighs 1e-7
 
 
 def steps(data, points, bandwidth, kernel):
     """Return where the points move and the weights they see: by cells, then in full."""
-    reach = REACH if kernel == "gaussian" else 1.0
-    ours = cells.shift(data, bandwidth, kernel, reach)(points)
+    cutoff = CUTOFF if kernel == "gaussian" else 1.0
+    ours = cells.shift(data, bandwidth, kernel, cutoff)(points)
     return *ours, *full.shift(data, bandwidth, kernel, len(points))(points)
 
 
@@ -28,11 +28,11 @@ def steps(data, points, bandwidth, kernel):
     constant=st.booleans(),
     far=st.sampled_from([0.0, 50.0, 1e4]),
 )
-def test_a_step_of_bounded_reach_is_the_full_step(kernel, n, d, bandwidth, seed, constant, far):
+def test_a_step_of_bounded_support_is_the_full_step(kernel, n, d, bandwidth, seed, constant, far):
     data = blobs(n, d, seed=seed)
     data[:, 0] = 3.3 if constant else data[:, 0]
     data[0] += far
-    between = (data + data.roll(1, 0)) / 2  # where there may be nothing in reach
+    between = (data + data.roll(1, 0)) / 2  # where there may be nothing within the cutoff
     points = torch.cat([data, between])
     moved, weight, theirs, their_weight = steps(data, points, bandwidth, kernel)
     torch.testing.assert_close(weight, their_weight, rtol=1e-9, atol=1e-9)
@@ -51,7 +51,7 @@ def test_a_gaussian_step_leaves_out_almost_nothing(n, d, bandwidth, seed):
 
 @pytest.mark.parametrize("d", [1, 2, 3])
 @pytest.mark.parametrize("bandwidth", [1.0, 2.0, 3.0])
-def test_points_at_the_very_end_of_the_reach_count(d, bandwidth):
+def test_points_at_the_very_cutoff_count(d, bandwidth):
     data = torch.cartesian_prod(*[torch.arange(7, dtype=torch.float64)] * d).view(-1, d)
     moved, weight, theirs, their_weight = steps(data, data, bandwidth, "flat")
     assert torch.equal(weight, their_weight)
@@ -59,7 +59,7 @@ def test_points_at_the_very_end_of_the_reach_count(d, bandwidth):
 
 
 @pytest.mark.parametrize("bandwidth", [0.05, 0.1, 0.2, 0.25, 0.3, 0.7])
-def test_points_at_the_end_of_the_reach_count_in_decimals_too(bandwidth):
+def test_points_at_the_cutoff_count_in_decimals_too(bandwidth):
     data = torch.arange(400, dtype=torch.float64)[:, None] * 0.01
     _, weight, _, their_weight = steps(data, data, bandwidth, "flat")
     assert torch.equal(weight, their_weight)
@@ -73,7 +73,7 @@ def test_cells_are_for_distances_that_rounding_leaves_alone():
 
 @pytest.mark.parametrize("d", [1, 2, 3])
 @pytest.mark.parametrize("kernel", cells.KINDS)
-def test_points_off_the_grid_see_what_is_in_reach_or_stay(d, kernel):
+def test_points_off_the_grid_see_what_is_within_the_cutoff_or_stay(d, kernel):
     data = blobs(d=d, box=1.0)
     corners = torch.cartesian_prod(*[torch.tensor([-2.0, -0.4, 0.5, 1.4, 3.0, 400.0], dtype=torch.float64)] * d)
     moved, weight, theirs, their_weight = steps(data, corners.view(-1, d), 0.7, kernel)

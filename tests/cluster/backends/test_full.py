@@ -42,7 +42,9 @@ def test_the_rows_fill_the_memory():
 
 
 def test_a_memory_too_small_for_one_row_is_refused_in_bytes():
-    with pytest.raises(ValueError, match="budget of 3295 bytes is too small: one point against 100 others needs 3296"):
+    with pytest.raises(
+        ValueError, match="memory limit of 3295 bytes is too small: one point against 100 others needs 3296"
+    ):
         full.rows_within(3295, 100, 3)
 
 
@@ -62,8 +64,8 @@ class Held(TorchDispatchMode):
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_four_of_the_largest_tensors_fit_in_the_memory(kernel):
-    x, memory = blobs(400), 200_000
-    step = full.shift(x, 0.5, kernel, full.rows_within(memory, 400, 2))
+    x, limit = blobs(400), 200_000
+    step = full.shift(x, 0.5, kernel, full.rows_within(limit, 400, 2))
     with Held() as held:
         step(x)
-    assert memory / 8 < held.largest <= memory / 4
+    assert limit / 8 < held.largest <= limit / 4

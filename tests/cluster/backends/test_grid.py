@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib.cluster import mean_shift
 from lib.cluster.backends import full, grid
+from lib.cluster.mean_shift import mean_shift
 from tests.cluster.blobs import blobs
 
 SIDES = {1: 400.0, 2: 25.0, 3: 4.0}  # of a box, in bandwidths, that takes moments by d
@@ -56,7 +56,7 @@ def test_a_constant_column_stays_and_costs_few_nodes(column):
     data[:, column] = 7.7
     moved, _, theirs, _ = steps(data, data, 0.8)
     torch.testing.assert_close(moved, theirs, rtol=0, atol=1e-4)
-    assert grid.nodes(data, 0.8) <= 9 * grid.nodes(data[:, [i for i in range(3) if i != column]], 0.8)
+    assert grid.count_nodes(data, 0.8) <= 9 * grid.count_nodes(data[:, [i for i in range(3) if i != column]], 0.8)
 
 
 @pytest.mark.parametrize("d", [1, 2, 3])
@@ -69,7 +69,7 @@ def test_the_grid_holds_the_data_once_and_has_the_nodes_foretold(d, monkeypatch)
 
     monkeypatch.setattr(grid, "_convolved", count)
     grid.shift(data, 0.9)
-    assert grids[0].size == grid.nodes(data, 0.9)
+    assert grids[0].size == grid.count_nodes(data, 0.9)
     assert grids[0].sum() == pytest.approx(50, rel=1e-9)
 
 
