@@ -16,7 +16,7 @@ MANIFEST = Path(__file__).resolve().parents[2] / "data" / "manifest.json"
 OURS = {"licence": "MIT", "source": "trained here"}  # of weights that this repository makes
 
 
-def replace(path: Path, raw: bytes) -> None:
+def replace(path: Path, raw: bytes | memoryview) -> None:
     """Put a file of these bytes in the place of `path`; if that fails, what was there stays, and nothing else."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
 import pickle
-import tempfile
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 
 import torch
 
+from lib.data import files
 from lib.learner.callback import Callback, LearnerState, name_of
 from lib.learner.callbacks.accelerate import first_process, unwrapped
 from lib.nn.state import random_states, set_random_states
@@ -106,12 +105,4 @@ def write(state: dict[str, Any], path: Path) -> None:
     """Write a checkpoint wholly or not at all."""
     content = io.BytesIO()
     torch.save(state, content)  # not to the file: torch hides what goes wrong with it, such as a full disk
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content.getbuffer())
-        Path(part).replace(path)
-    except BaseException:
-        Path(part).unlink(missing_ok=True)
-        raise
+    files.replace(path, content.getbuffer())
