@@ -441,7 +441,7 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> Path:
         yield folder
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(steps=st.builds(list.__add__, first, st.lists(st.one_of(command, plant, link), min_size=1, max_size=8)))
 def test_nothing_that_is_not_ours_has_changed(quick: Path, demo, make_post, steps: list[str]) -> None:
     with tempfile.TemporaryDirectory(dir=quick) as folder:
