@@ -60,11 +60,14 @@ def sweep(folder: Path) -> None:
 
 
 def put(path: Path, mark: str, text: str, folder: Path) -> bool:
-    """Write a derived file, `mark` and `text`; return False, and say so, where the path is somebody's own.
+    """Write a derived file, `mark` and `text`; return False, and say so, where the path is somebody's own or elsewhere.
 
     A file that says the same already is left untouched, since Quarto's preview renders again what changed.
     """
     content = (mark + text).encode()
+    if not _within(path, folder):
+        print(f"{path.name} in {path.parent} would lie outside of {folder}, so it is not written")
+        return False
     if not os.path.lexists(path):
         write(path, content, folder)
     elif not marked(path, mark):
@@ -77,7 +80,7 @@ def put(path: Path, mark: str, text: str, folder: Path) -> bool:
 
 def remove(path: Path, mark: str, folder: Path) -> None:
     """Remove a derived file where it is there and ours."""
-    if marked(path, mark):
+    if marked(path, mark) and _within(path, folder):
         discard(path, folder)
 
 
@@ -92,9 +95,14 @@ def inside(path: Path, folder: Path) -> Path:
         raise NotOursError(f"{path} is a link to {path.readlink()}, and nothing is written through a link")
     if path.is_dir():
         raise NotOursError(f"{path} is a folder where a file is expected: move it away")
-    if not path.resolve().is_relative_to(folder.resolve()):
+    if not _within(path, folder):
         raise NotOursError(f"{path} lies outside of {folder}, where it was meant to be")
     return path
+
+
+def _within(path: Path, folder: Path) -> bool:
+    """Tell whether a path leads into a folder; a link counts where it stands, not where it leads."""
+    return path.parent.resolve().is_relative_to(folder.resolve())
 
 
 def claim(folder: Path, kind: str, root: Path) -> Path:

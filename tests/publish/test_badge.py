@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from publish import badge
+from publish.clean import clean
 
 
 def post(path: Path, **said: str) -> None:
@@ -60,6 +61,21 @@ def test_an_author_s_own_metadata_is_left_alone(tmp_path: Path, make_post: Calla
     post(path)
     badge.write(tmp_path)
     assert own.exists()
+
+
+def test_a_linked_post_costs_no_other_its_badge(tmp_path: Path, make_post: Callable[..., Path]) -> None:
+    post(make_post(tmp_path / "elsewhere", "01-one"), device="cpu")
+    root = tmp_path / "project"
+    second = make_post(root, "02-two")
+    post(second, device="cpu")
+    (root / "posts/01-one").symlink_to(tmp_path / "elsewhere/posts/01-one")
+    badge.write(root)
+    assert second.with_name("_metadata.yml").exists()
+    linked = tmp_path / "elsewhere/posts/01-one/_metadata.yml"
+    assert not linked.exists()
+    linked.write_text(badge.MARK)
+    clean(root)
+    assert linked.exists(), "what lies outside is another project's"
 
 
 def test_a_broken_post_costs_no_other_its_badge(tmp_path: Path, make_post: Callable[..., Path]) -> None:
