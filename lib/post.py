@@ -21,6 +21,7 @@ from IPython import get_ipython
 from IPython.display import Markdown, display
 
 from lib import data, measure, plots
+from lib import gpu as hardware
 
 BUDGETS = ("smoke", "cpu", "gpu")
 RECORD = "application/vnd.lib.record+json"
@@ -40,7 +41,8 @@ def start(budget: str = "auto", seed: int = 42) -> Run:
     """Open a post: seed everything, pick the device, set the figures' style, and say so in one line.
 
     `budget` is "smoke" (seconds, never the network), "cpu" (a minute on a laptop), "gpu" (the published results) or
-    "auto", which is "gpu" where there is one and "cpu" elsewhere. "gpu" without a GPU runs on the CPU, with a warning.
+    "auto", which is "gpu" where there is one and "cpu" elsewhere. "gpu" without a GPU runs on the CPU, with a warning;
+    with LIB_GPU_SCALE it is a rehearsal of the GPU's run (see `lib.gpu`).
     """
     if budget not in (*BUDGETS, "auto"):
         near = difflib.get_close_matches(str(budget).lower(), (*BUDGETS, "auto"), n=1, cutoff=0)[0]
@@ -53,7 +55,9 @@ def start(budget: str = "auto", seed: int = 42) -> Run:
     torch.manual_seed(seed)
     plots.use_style()
     print(f"budget {chosen} · device {device} · seed {seed} · torch {torch.__version__}")
-    if chosen == "gpu" and not has_gpu:
+    if chosen == "gpu" and hardware.scale():
+        print(f"a rehearsal: every branch of the GPU's run, sizes divided by {hardware.scale()}; nothing is judged")
+    elif chosen == "gpu" and not has_gpu:
         print("warning: budget 'gpu' on a machine without a GPU runs on the CPU, and may take very long")
     return Run(chosen, seed, device)
 
@@ -69,13 +73,33 @@ class Run:
     claims: list[measure.Claim] = field(default_factory=list)
     started: float = field(default_factory=time.perf_counter)
 
+    @property
+    def rehearsal(self) -> bool:
+        """Say whether this is a rehearsal of the GPU's run, by LIB_GPU_SCALE."""
+        return self.budget == "gpu" and hardware.scale() is not None
+
+    @property
+    def on_gpu(self) -> bool:
+        """Say whether what is meant for a GPU runs: on one, or in a rehearsal."""
+        return self.device.type == "cuda" or self.rehearsal
+
+    @property
+    def tiny(self) -> bool:
+        """Say whether sizes only show that the code runs, at smoke or in a rehearsal: no result is looked at."""
+        return self.budget == "smoke" or self.rehearsal
+
     def pick(self, *, smoke: Any, cpu: Any, gpu: Any) -> Any:
-        """Return the value for this run's budget."""
-        return {"smoke": smoke, "cpu": cpu, "gpu": gpu}[self.budget]
+        """Return the value for this run's budget; in a rehearsal the GPU's, divided, not below `smoke`'s."""
+        return hardware.scaled(gpu, smoke) if self.rehearsal else {"smoke": smoke, "cpu": cpu, "gpu": gpu}[self.budget]
+
+    def synchronize(self) -> None:
+        """Wait until the post's GPU has done what was asked of it; on a CPU there is nothing to wait for."""
+        if self.device.type == "cuda":
+            hardware.synchronize()
 
     def load(self, name: str, **options: Any) -> data.Dataset:
-        """`data.load`, with the source noted for the colophon; a smoke run stays off the network."""
-        loaded = data.load(name, network=self.budget != "smoke", **options)
+        """`data.load`, with the source noted for the colophon; a smoke run and a rehearsal stay off the network."""
+        loaded = data.load(name, network=not self.tiny, **options)
         self.sources[name] = loaded.source
         print(f"data {name}: {loaded.source}")
         return loaded
@@ -97,14 +121,14 @@ class Run:
         """Say whether a statement about the world held on this run, and leave it for the results page.
 
         `holds` is True, False, or None where the spread is too wide to tell (`measure.Comparison.above` returns these);
-        a smoke run judges nothing. `seen` is what was measured: a text, a number, a `Comparison`, or several of them,
-        with names or without. The post goes on whatever comes out, but one whose outputs are to be committed is refused
-        by `colophon`. Raises TypeError for a `holds` that is no truth value.
+        a smoke run and a rehearsal judge nothing. `seen` is what was measured: a text, a number, a `Comparison`, or
+        several of them, with names or without. The post goes on whatever comes out, but one whose outputs are to be
+        committed is refused by `colophon`. Raises TypeError for a `holds` that is no truth value.
         """
-        judged = None if self.budget == "smoke" else _truth(sentence, holds)
-        claim = measure.Claim(sentence, STATES[judged], None if seen is None else _words(seen))
+        judged = _truth(sentence, holds)
+        claim = measure.Claim(sentence, STATES[None if self.tiny else judged], None if seen is None else _words(seen))
         self.claims.append(claim)
-        display({"text/markdown": _verdict(claim, self.budget), CLAIM: claim.as_dict()}, raw=True)
+        display({"text/markdown": _verdict(claim, self.tiny), CLAIM: claim.as_dict()}, raw=True)
 
     def source(self, *objects: Callable | type) -> None:
         """Show the source of functions or classes of `lib`, read from the live objects."""
@@ -122,6 +146,7 @@ class Run:
         seconds = time.perf_counter() - self.started
         facts = {
             "budget": self.budget,
+            **({"rehearsal": hardware.scale()} if self.rehearsal else {}),
             "device": self.device.type,
             "machine": measure.machine(),
             "versions": measure.versions(),
@@ -130,7 +155,7 @@ class Run:
             "data": {name: source.as_dict() for name, source in self.sources.items()},
         }
         rows = {
-            "Budget and device": f"{self.budget}, {self.device}",
+            "Budget and device": f"{self.budget}{' (rehearsed)' * self.rehearsal}, {self.device}",
             "Machine": facts["machine"],
             "Versions": ", ".join(f"{name} {version}" for name, version in facts["versions"].items()),
             "Data": "; ".join(f"{name}: {source}" for name, source in self.sources.items()) or "made in the post",
@@ -176,13 +201,13 @@ def _truth(sentence: str, holds: Any) -> bool | None:
     return holds
 
 
-def _verdict(claim: measure.Claim, budget: str) -> str:
+def _verdict(claim: measure.Claim, tiny: bool) -> str:
     seen, sentence = f"seen: {claim.seen}" if claim.seen else "", claim.claim.removesuffix(".")
     if claim.state == "held":
         return f"✓ {claim.claim}" + (f" *({seen})*" if seen else "")
     if claim.state == "did not hold":
         return f"✗ {sentence}: **did not hold on this run**" + (f" *({seen})*" if seen else "")
-    why = "a smoke run judges nothing" if budget == "smoke" else f"too wide a spread{'; ' * bool(seen)}{seen}"
+    why = "so small a run judges nothing" if tiny else f"too wide a spread{'; ' * bool(seen)}{seen}"
     return f"– {sentence}: inconclusive *({why})*"
 
 

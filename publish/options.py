@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +39,10 @@ class Options:
             raise UsageError(f"--jobs must be at least 1, got {self.jobs}")
         if self.timeout is not None and self.timeout <= 0:
             raise UsageError(f"--timeout must be more than 0 seconds, got {self.timeout:g}")
+        if self.out is None and os.environ.get("LIB_GPU_SCALE"):
+            raise UsageError(
+                "LIB_GPU_SCALE is set, and a rehearsal is never committed: unset it, or leave --in-place out"
+            )
         if self.out is None and self.budget == "smoke":
             raise UsageError("a smoke run is never committed: use --budget cpu or gpu with --in-place, or leave it out")
 

@@ -26,7 +26,7 @@ DISTRIBUTIONS = {
     "skimage": ["scikit-image"],
     "sklearn": ["scikit-learn"],
 }
-FACTS = ("budget", "device", "machine", "versions", "data", "seed", "seconds")
+FACTS = ("budget", "rehearsal", "device", "machine", "versions", "data", "seed", "seconds")
 MAGIC = re.compile(r"^([ \t]*)((?:\w+[ \t]*=[ \t]*)?[%!].*|\?.*|[^#\n]*\?)$", re.MULTILINE)
 
 

@@ -163,7 +163,7 @@ def test_a_claim_says_how_it_fared_and_leaves_it(shown, holds, state, text):
 def test_a_smoke_run_judges_nothing(shown):
     [bundle] = shown(post.start("smoke").claim, "It is fast", False, seen=2.0)
     assert bundle[post.CLAIM]["state"] == "inconclusive"
-    assert "a smoke run judges nothing" in bundle["text/markdown"]
+    assert "so small a run judges nothing" in bundle["text/markdown"]
 
 
 @pytest.mark.parametrize("wrong", ["yes", 1, 0.0, torch.tensor([True, False]), [True]])
