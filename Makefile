@@ -1,6 +1,6 @@
 # make site: from a fresh clone to a rendered site.  make test: all that a maintainer needs to trust a change.
 .DEFAULT_GOAL := help
-.PHONY: help site test serve run stale lint bench new clean python setup setup-dev
+.PHONY: help site test serve run gpu stale lint bench new clean python setup setup-dev wheels
 MAKEFLAGS += --no-print-directory
 
 # The Python in use if the posts can run on it, else one that is installed beside it; PYTHON=... names another.
@@ -30,6 +30,10 @@ serve:  ## open the rendered site at http://localhost:4200 (PORT=...)
 run: setup  ## execute posts and replace their committed outputs: ONLY=03 BUDGET=gpu
 	@$(PY) -m publish run --in-place --budget $(BUDGET) --jobs $(JOBS) $(if $(ONLY),--only $(ONLY))
 
+gpu: $(if $(WHEELS),wheels,setup)  ## on a GPU: posts and measurements not done yet: ONLY="02 bench/*" SKIP= MINUTES= OUT= WHEELS=
+	@set -f; $(if $(WHEELS),PYTHONPATH="$(CURDIR)/_build/wheels:$$PYTHONPATH" "$(PYTHON)",$(PY)) -m publish gpu \
+		$(if $(ONLY),--only $(ONLY)) $(if $(SKIP),--skip $(SKIP)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(OUT),--out "$(OUT)")
+
 stale: setup  ## list the posts: fresh, stale and why, unverified, never run
 	@$(PY) -m publish list
 
@@ -58,3 +62,6 @@ setup: python
 
 setup-dev: python
 	@"$(PYTHON)" -m publish.install --extras site,dev
+
+wheels: python
+	@"$(PYTHON)" -m publish.install --wheels "$(WHEELS)"

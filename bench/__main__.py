@@ -1,4 +1,4 @@
-"""The command line of the measurements: `python -m bench [NAME...] [--json] [--save] [--list]`."""
+"""The command line of the measurements: `python -m bench [NAME...] [--gpu] [--json] [--save] [--list]`."""
 
 from __future__ import annotations
 
@@ -9,23 +9,26 @@ import json
 import sys
 from pathlib import Path
 
+from lib import gpu
 from lib.data import files
 from lib.measure import Record
 
+# In the order in which a reader asks: how fast is a product, clustering, a training, a drawing?
 BENCHES = {
     "matmul": "bench.matmul",
-    "learner": "bench.learner",
-    "loaders": "bench.loaders",
-    "fashion": "bench.fashion",
     "cluster": "bench.cluster",
+    "learner": "bench.learner",
     "diffusion": "bench.diffusion",
-    "diffusion-full": "bench.diffusion_full",
     "stable": "bench.stable",
-    "stable-full": "bench.stable_full",
     "style": "bench.style",
+    "loaders": "bench.loaders",
     "runner": "bench.runner",
+    "stable-full": "bench.stable_full",
+    "diffusion-full": "bench.diffusion_full",
+    "fashion": "bench.fashion",
 }
-LONG = ("fashion", "diffusion-full", "stable-full")  # hours on two cores, resumable: measured only when named
+LONG = ("stable-full", "diffusion-full", "fashion")  # hours on two cores, resumable: measured only when named
+ON_GPU = ("matmul", "cluster", "learner", "diffusion", "stable")  # have measurements of their own for a GPU
 NAMES = f"one or more of: {', '.join(BENCHES)} (default: all but {', '.join(LONG)})"
 RESULTS = Path(__file__).parent / "results"
 
@@ -35,25 +38,45 @@ def main(arguments: list[str] | None = None, results: Path = RESULTS) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure against peers, side by side.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=NAMES)
     parser.add_argument("--json", action="store_true", help="print a JSON list of records and nothing else")
-    parser.add_argument("--save", action="store_true", help="write the records to bench/results/NAME.json")
+    parser.add_argument("--gpu", action="store_true", help=f"measure what is for a GPU: {', '.join(ON_GPU)}")
+    parser.add_argument("--save", action="store_true", help="write the records to bench/results/[gpu/]NAME.json")
+    parser.add_argument("--results", type=Path, default=results, metavar="DIR", help="write them to this folder")
     parser.add_argument("--list", action="store_true", help="print the names and stop")
     options = parser.parse_args(arguments)
     if options.list:
         print("\n".join(BENCHES))
         return 0
+    known, usual = (ON_GPU, ON_GPU) if options.gpu else (tuple(BENCHES), [name for name in BENCHES if name not in LONG])
     for name in options.names:
-        if name not in BENCHES:
-            near = difflib.get_close_matches(name, BENCHES, n=1, cutoff=0)[0]
-            print(f"unknown bench {name!r}; did you mean {near!r}? Known: {', '.join(BENCHES)}", file=sys.stderr)
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
+            what = "bench with measurements for a GPU" if options.gpu else "bench"
+            print(f"unknown {what} {name!r}; did you mean {near!r}? Known: {', '.join(known)}", file=sys.stderr)
             return 2
+    if options.gpu:
+        if not gpu.present():
+            print(f"--gpu needs a GPU, and torch sees none; {gpu.SCALE}=1000 rehearses it on the CPU", file=sys.stderr)
+            return 2
+        gpu.simulate()
     everything = []
-    for name in dict.fromkeys(options.names or [name for name in BENCHES if name not in LONG]):
-        records = list(importlib.import_module(BENCHES[name]).records(say))
-        everything += records
-        if options.save:
-            say(f"saved {save(records, results / f'{name}.json')}")
+    for name in dict.fromkeys(options.names or usual):
+        path = options.results / ("gpu" if options.gpu else "") / f"{name}.json" if options.save else None
+        everything += measured(name, options.gpu, path)
     print(json.dumps([record.as_dict() for record in everything], indent=1) if options.json else table(everything))
     return 0
+
+
+def measured(name: str, on_gpu: bool = False, path: Path | None = None) -> list[Record]:
+    """Return the records of a bench; with a `path` they are saved there when all are, and until then beside it."""
+    bench, found = importlib.import_module(BENCHES[name]), []
+    for record in bench.gpu_records(say) if on_gpu else bench.records(say):
+        found.append(record)
+        if path:
+            save(found, path.with_suffix(".part"))
+    if path:
+        path.with_suffix(".part").unlink(missing_ok=True)
+        say(f"saved {save(found, path)}")
+    return found
 
 
 def say(line: str) -> None:

@@ -17,6 +17,7 @@ from sklearn.cluster import MeanShift
 from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 
+from lib import gpu
 from lib.cluster.backends import cells, full, grid
 from lib.cluster.mean_shift import Clusters, mean_shift
 from lib.measure import Record, compare
@@ -57,19 +58,33 @@ def records(say: Callable[[str], None]) -> Iterator[Record]:
     say("measuring cluster/nearest-growth/constant-density, twice")
     description = "a square, and a number of blobs, that grow with the points"
     yield _growth("nearest-growth/constant-density", description, lambda n: n / SIZES[0])
-    if torch.cuda.is_available():
-        say("measuring cluster/mean-shift/gpu, 7 pairs")
-        yield _gpu()
 
 
-def _against(size: str, peer: str, options: dict[str, Any], pairs: int, target: str, bandwidth: float = 1.0) -> Record:
-    x = blobs(int(size))
-    ours = partial(mean_shift, x, bandwidth, "flat")
+def gpu_records(say: Callable[[str], None]) -> Iterator[Record]:
+    """Measure the full algorithm on the GPU: against scikit-learn, and against our own CPU."""
+    say("measuring cluster/mean-shift/gpu/1500, 7 pairs")
+    yield _against("gpu/1500", "scikit-learn", {}, pairs=gpu.scaled(7), device=gpu.device())
+    say("measuring cluster/mean-shift/gpu, 7 pairs")
+    yield _gpu()
+
+
+def _against(
+    size: str,
+    peer: str,
+    options: dict[str, Any],
+    pairs: int,
+    target: str | None = None,
+    bandwidth: float = 1.0,
+    device: torch.device | str = "cpu",
+) -> Record:
+    """Compare a whole clustering; `size` ends with the number of points, and theirs is on the CPU."""
+    x = blobs(gpu.scaled(int(size.rpartition("/")[2]), 150))
+    ours = partial(mean_shift, x.to(device), bandwidth, "flat")
     theirs = partial(MeanShift(bandwidth=bandwidth, **options).fit, x.numpy())
     found, expected = ours(), theirs()
-    agreement = adjusted_rand_score(expected.labels_, found.labels)
+    agreement = adjusted_rand_score(expected.labels_, found.labels.cpu())
     off = _apart(x, cells.shift(x, bandwidth, "flat"), full.shift(x, bandwidth, "flat", 200), bandwidth)
-    timing = compare(ours, theirs, pairs=pairs, warmup=1)
+    timing = compare(ours, theirs, pairs=pairs, warmup=1, sync=gpu.synchronize)
     return Record(
         f"cluster/mean-shift/{size}",
         timing.ratio,
@@ -146,11 +161,11 @@ def _memory(sizes: tuple[int, ...] = (250_000, 500_000, 1_000_000)) -> Record:
 
 def _gpu() -> Record:
     """Compare the full algorithm on the GPU and on the CPU."""
-    x = blobs(10_000)
-    there = x.cuda()
+    x = blobs(gpu.scaled(10_000, 200))
+    there = x.to(gpu.device())
     run: Callable[[Tensor], Clusters] = partial(mean_shift, bandwidth=BANDWIDTH, algorithm="full", max_iter=20)
     same = adjusted_rand_score(run(x).labels, run(there).labels.cpu()) >= 0.99
-    timing = compare(lambda: run(there), lambda: run(x), pairs=7, warmup=1, sync=torch.cuda.synchronize)
+    timing = compare(lambda: run(there), lambda: run(x), pairs=gpu.scaled(7), warmup=1, sync=gpu.synchronize)
     return Record(
         "cluster/mean-shift/gpu",
         timing.ratio,

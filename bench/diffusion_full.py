@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lib import data
+from lib import data, gpu
 from lib.diffusion import fashion
 from lib.diffusion.draw import draw
 from lib.diffusion.scores import fid, kid
@@ -131,7 +131,7 @@ def records(say: Say, runs: Path = RUNS) -> Iterator[Record]:
             _train(name, **{key: _entry("unet")[key] for key in ("epochs", "batch_size")})
     judge = Judge(loaded)
     seen = partial(drawn, judge=judge, say=say, runs=runs)
-    plain, within, weighed, ddpm = long(2048 if torch.cuda.is_available() else 512)
+    plain, within, weighed, ddpm = long(2048 if gpu.present() else 512)
     most = judge.excess(seen(plain)) / 2
     yield excess("plain", plain, seen(plain), judge)
     yield excess("plain-clipped", within, seen(within), judge)
@@ -208,8 +208,8 @@ def drawn(drawing: Drawing, judge: Judge, say: Say, runs: Path = RUNS) -> Tensor
     """
     folder = runs / f"diffusion-{digest(drawing)}"
     folder.mkdir(parents=True, exist_ok=True)
-    before, gpu = torch.get_num_threads(), torch.cuda.is_available()
-    size = BATCH_ON_GPU if gpu else BATCH
+    before, on_gpu = torch.get_num_threads(), gpu.present()
+    size = BATCH_ON_GPU if on_gpu else BATCH
     batches = [(first, min(size, drawing.count - first)) for first in range(0, drawing.count, size)]
     kept = {batch: folder / "{}-{}.pt".format(*batch) for batch in batches}
     missing = [batch for batch, path in kept.items() if not path.exists()]
@@ -222,9 +222,9 @@ def drawn(drawing: Drawing, judge: Judge, say: Say, runs: Path = RUNS) -> Tensor
         part.replace(kept[batch])
         say(f"{drawing.model}, {drawing}: those from {batch[0]} on drawn")
 
-    torch.set_num_threads(before if gpu else 1)
+    torch.set_num_threads(before if on_gpu else 1)
     try:
-        with ThreadPoolExecutor(1 if gpu else before) as pool:
+        with ThreadPoolExecutor(1 if on_gpu else before) as pool:
             for job in [pool.submit(one, batch) for batch in missing]:
                 job.result()
     finally:
@@ -235,7 +235,7 @@ def drawn(drawing: Drawing, judge: Judge, say: Say, runs: Path = RUNS) -> Tensor
 def draw_images(net: nn.Module, drawing: Drawing, first: int, count: int) -> Tensor:
     """Draw images `first` to `first + count - 1` of a drawing: [count, 1, 32, 32], on the CPU."""
     regime = fashion.REGIMES[drawing.model]
-    net = net.to("cuda" if torch.cuda.is_available() else "cpu")
+    net = net.to(gpu.device())
     schedule = regime.schedule
     steps = drawing.steps if drawing.sigma_max is None else schedule.karras(drawing.steps, sigma_max=drawing.sigma_max)
     return draw(

@@ -7,6 +7,7 @@ measurement goes on from there, and a changed recipe starts anew.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import statistics
 from collections.abc import Callable, Iterable, Iterator
@@ -17,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from lib import data
+from lib import data, gpu
 from lib.learner import (
     Accuracy,
     BatchTransform,
@@ -99,6 +100,9 @@ def records(say: Callable[[str], None], runs: Path = RUNS) -> Iterator[Record]:
     """Train each net with each seed, and record the mean accuracy on the test images with its range."""
     loaded = data.load("fashion_mnist")
     for name, recipe in RECIPES.items():
+        if recipe.net.startswith("timm") and importlib.util.find_spec("timm") is None:
+            say(f"left out: fashion/{name}, for which the package timm is needed")
+            continue
         results = [train(name, recipe, seed, loaded, say, runs) for seed in recipe.seeds]
         yield record(name, recipe, results)
 
@@ -109,6 +113,7 @@ def record(name: str, recipe: Recipe, results: list[dict]) -> Record:
     reference, source = COURSE[name]
     spread = f"standard deviation {statistics.stdev(last):.2f}" if len(last) > 1 else "one seed"
     seconds = statistics.median(result["seconds"] for result in results)
+    where = results[0].get("device") or f"{results[0]['threads']} thread(s) of a busy machine"
     return Record(
         f"fashion/{name}",
         statistics.mean(last),
@@ -123,7 +128,7 @@ def record(name: str, recipe: Recipe, results: list[dict]) -> Record:
         note=f"accuracy on the 10,000 test images after {recipe.epochs} epochs, no augmentation; mean, smallest and "
         f"largest of {len(last)} seed(s) ({', '.join(f'{value:.2f}' for value in last)}), {spread}; "
         f"{results[0]['parameters']:,} parameters; {recipe}; {CHOSEN}; "
-        f"{seconds:.0f} s an epoch on {results[0]['threads']} thread(s) of a busy machine",
+        f"{seconds:.0f} s an epoch on {where}",
     )
 
 
@@ -138,11 +143,11 @@ def train(
     if kept.exists():
         return json.loads(kept.read_text())
     torch.manual_seed(seed)
-    model = NETS[recipe.net]().to(memory_format=torch.channels_last)
+    model = NETS[recipe.net]().to(gpu.device(), memory_format=torch.channels_last)
     recorder, state = Recorder(), kept.with_suffix(".pt")
     learner = Learner(
         model,
-        data.in_memory(loaded, recipe.batch_size, valid_batch_size=500, seed=seed),
+        data.in_memory(loaded, recipe.batch_size, valid_batch_size=500, seed=seed, device=gpu.device()),
         nn.CrossEntropyLoss(label_smoothing=recipe.smoothing),
         partial(optimiser, recipe),
         [
@@ -160,6 +165,7 @@ def train(
         "training": [100 * row["train_accuracy"] for row in recorder.history],
         "seconds": statistics.median(row["seconds"] for row in recorder.history),
         "threads": torch.get_num_threads(),
+        "device": gpu.name() if gpu.device().type == "cuda" else "",
         "parameters": sum(p.numel() for p in model.parameters()),
     }
     part = kept.with_suffix(".part")

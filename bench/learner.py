@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lib import gpu
 from lib.data.loaders import DataLoaders, FastLoader
 from lib.learner import Accuracy, Learner, Metrics, Recorder, Scheduled, momentum_cycle, one_cycle
 from lib.measure import Record, compare, in_turn, quartiles
@@ -218,6 +219,13 @@ def records(say: Callable[[str], None]) -> Iterator[Record]:
     yield from _epoch()
 
 
+def gpu_records(say: Callable[[str], None]) -> Iterator[Record]:
+    """Measure an epoch of the ResNet on the GPU, where a batch takes as long as it takes to launch its kernels."""
+    say("measuring learner/epoch on the GPU, 31 pairs, and a loop written by hand against itself")
+    with torch.backends.cudnn.flags(deterministic=True):
+        yield from _epoch(gpu.scaled(31), gpu.scaled(12_800, 64), gpu.scaled(64, 32), gpu.device(), "/gpu")
+
+
 def _microseconds(loader: Batches) -> Record:
     mine, hand = ours(loader), by_hand(loader)
     samples = in_turn(mine, hand, pairs=41)
@@ -262,17 +270,19 @@ def _against(name: str, loader: Batches, peer: Callable[[], dict[str, float]], p
     )
 
 
-def _epoch(pairs: int = 31, images: int = 640, batch_size: int = 64) -> Iterator[Record]:
+def _epoch(
+    pairs: int = 31, images: int = 640, batch_size: int = 64, device: torch.device | str = "cpu", where: str = ""
+) -> Iterator[Record]:
     """Train the ResNet on a few batches, with the learner and by hand, from the same weights."""
     generator = torch.Generator().manual_seed(SEED)
-    x = torch.randn(images, 1, 28, 28, generator=generator)
-    y = torch.randint(CLASSES, (images,), generator=generator)
+    x = torch.randn(images, 1, 28, 28, generator=generator).to(device)
+    y = torch.randint(CLASSES, (images,), generator=generator).to(device)
     torch.manual_seed(SEED)
-    start = ResNet()
+    start = ResNet().to(device)
 
     def learner() -> nn.Module:
         model = copy.deepcopy(start)
-        loaders = DataLoaders(FastLoader(x, y, batch_size=batch_size))
+        loaders = DataLoaders(FastLoader(x, y, batch_size=batch_size, device=device))
         callbacks = [Metrics(accuracy=Accuracy()), Recorder(), Scheduled(lr=one_cycle())]
         Learner(model, loaders, F.cross_entropy, partial(torch.optim.AdamW, lr=1e-3), callbacks).fit(1)
         return model
@@ -297,9 +307,9 @@ def _epoch(pairs: int = 31, images: int = 640, batch_size: int = 64) -> Iterator
     same = all(torch.equal(a, b) for a, b in zip(learner().parameters(), by_hand().parameters(), strict=True))
     shown = f"{images // batch_size} batches of {batch_size} of the ResNet of post 13, AdamW, one-cycle"
     for name, run, target in (("epoch", learner, "<= 1.03"), ("epoch-noise", by_hand, None)):
-        timing = compare(run, by_hand, pairs=pairs, warmup=1)
+        timing = compare(run, by_hand, pairs=pairs, warmup=1, sync=gpu.synchronize)
         yield Record(
-            f"learner/{name}",
+            f"learner/{name}{where}",
             timing.ratio,
             "time ratio",
             peer="hand-written loop",

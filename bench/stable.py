@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 from torch import Tensor
 
-from lib import data
+from lib import data, gpu
 from lib.diffusion import latent
 from lib.diffusion.latent import POCKET_FOLDER, Parts
 from lib.diffusion.samplers import make_generators
@@ -35,13 +35,13 @@ def start(parts: Parts) -> Tensor:
 def ours(parts: Parts) -> Callable[[], Tensor]:
     """Return what draws the prompts with the library: [n, 3, 64, 64] in [0, 1]."""
     x = start(parts)
-    return lambda: latent.text_to_image(parts, PROMPTS, guidance=GUIDANCE, steps=STEPS, latents=x)
+    return lambda: latent.text_to_image(parts, PROMPTS, guidance=GUIDANCE, steps=gpu.scaled(STEPS, 2), latents=x)
 
 
 def theirs(parts: Parts) -> Callable[[], Tensor]:
     """Return what draws the same with the pipeline of diffusers."""
     pipe, x = pipeline(parts), start(parts)
-    asked = {"num_inference_steps": STEPS, "guidance_scale": GUIDANCE, "output_type": "pt"}
+    asked = {"num_inference_steps": gpu.scaled(STEPS, 2), "guidance_scale": GUIDANCE, "output_type": "pt"}
     return lambda: pipe(list(PROMPTS), latents=x, **asked).images
 
 
@@ -70,14 +70,34 @@ def records(say: Callable[[str], None]) -> Iterator[Record]:
     yield memory_ratio()
 
 
-def time_ratio(parts: Parts, pairs: int = 45) -> Record:
+def gpu_records(say: Callable[[str], None]) -> Iterator[Record]:
+    """Measure time and memory of both sides on the GPU."""
+    parts, pairs = Parts.load(device=gpu.device()), gpu.scaled(45)
+    say(f"measuring stable/text-to-image-25 on the GPU, {pairs} pairs, and ours against ours")
+    yield time_ratio(parts, pairs, where="/gpu")
+    say("measuring stable/text-to-image-25/memory on the GPU")
+    mine, other = (gpu.peak_memory(side(parts)) / 2**20 for side in (ours, theirs))
+    yield Record(
+        "stable/text-to-image-25/memory/gpu",
+        mine / other,
+        "memory ratio",
+        peer="diffusers",
+        ours=mine,
+        theirs=other,
+        target="<= 1.03",
+        seed=SEED,
+        note=f"peak of what torch allocates on the GPU while {len(PROMPTS)} images are drawn, the parts included",
+    )
+
+
+def time_ratio(parts: Parts, pairs: int = 45, where: str = "") -> Record:
     """Time both in turn, and as the noise of the machine ours against ours."""
     mine, other = ours(parts), theirs(parts)
     apart = (mine() - other()).abs().max().item()
-    timing = compare(mine, other, pairs=pairs, warmup=1)
-    noise = compare(mine, mine, pairs=pairs, warmup=1)
+    timing = compare(mine, other, pairs=pairs, warmup=1, sync=gpu.synchronize)
+    noise = compare(mine, mine, pairs=pairs, warmup=1, sync=gpu.synchronize)
     return Record(
-        "stable/text-to-image-25",
+        f"stable/text-to-image-25{where}",
         timing.ratio,
         "time ratio",
         peer="diffusers",

@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lib import data, scenes
+from lib import data, gpu, scenes
 from lib.diffusion import latent
 from lib.diffusion.latent import POCKET_FOLDER, Parts
 from lib.diffusion.samplers import sample_ddim
@@ -109,7 +109,7 @@ class Judged:
 def records(say: Say, runs: Path = RUNS, count: int = COUNT) -> Iterator[Record]:
     """Score what ships: reconstruction, held-out and negative prompts, inversion, and edits against three others."""
     warnings.filterwarnings("ignore", message="the model never saw")
-    judged = Judged(Parts.load(device="cuda" if torch.cuda.is_available() else "cpu"), say, runs, count)
+    judged = Judged(Parts.load(device=gpu.device()), say, runs, count)
     drawing = f"DDIM, {STEPS} steps, guidance {GUIDANCE}"
     seen = judged.scores("vae", reconstructed)
     yield _record("vae", "psnr", seen, ">= 31", f"{seen.mean('read'):.1f} % still read right")

@@ -7,7 +7,7 @@ rehearsal on a CPU runs CUDA kernels in numba's simulator. What it measures mean
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -42,6 +42,18 @@ def synchronize() -> None:
 def name() -> str:
     """Return the name of the GPU, or that it is rehearsed."""
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "a rehearsed GPU"
+
+
+def peak_memory(run: Callable[[], object]) -> int:
+    """Return the most bytes that torch had allocated on the GPU during a second call of `run`; in a rehearsal 1."""
+    run()  # what is kept between calls is there before the count
+    if not torch.cuda.is_available():
+        return 1
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    run()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated()
 
 
 def simulate() -> None:

@@ -67,6 +67,16 @@ def _build(options: argparse.Namespace) -> int:
         return _interrupted(interrupted)
 
 
+def _gpu(options: argparse.Namespace) -> int:
+    from publish import gpu, process
+
+    out = (options.out or options.root / "_build" / "gpu").resolve()
+    try:
+        return gpu.run(gpu.Request(options.root, out, tuple(options.only), tuple(options.skip), options.minutes))
+    except process.Interrupted as interrupted:
+        return _interrupted(interrupted)
+
+
 def _request(options: argparse.Namespace, out: Path | None) -> object:
     from publish.options import Options
 
@@ -151,6 +161,14 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--stale", action="store_true", help="only posts that are not fresh")
     added.add_argument("--in-place", action="store_true", help="replace the committed outputs")
     added.add_argument("--out", type=Path, metavar="DIR", help="where executed copies go (_build/posts)")
+
+    added = command(
+        "gpu", _gpu, "execute posts and measurements on a GPU, the most valuable first, what is not done yet"
+    )
+    added.add_argument("--only", nargs="+", default=(), metavar="PATTERN", help="numbers, names, patterns: 02 bench/*")
+    added.add_argument("--skip", nargs="+", default=(), metavar="PATTERN", help="what to leave out")
+    added.add_argument("--minutes", type=float, metavar="N", help="begin and go on with nothing after so many")
+    added.add_argument("--out", type=Path, metavar="DIR", help="where results go, beside the project (_build/gpu)")
 
     added = command("new", _new, "make a post that runs")
     added.add_argument("name", metavar="NN-slug")

@@ -134,14 +134,32 @@ def install(root: Path, venv: Path, extras: Iterable[str]) -> None:
     write_stamp(venv, {"digest": wanted, "extras": extras})
 
 
+def unpack(root: Path, wheels: Path) -> None:
+    """Install a folder of wheels into `_build/wheels`, beside what this Python has, for a machine without a network."""
+    found = sorted(wheels.glob("*.whl"))
+    if not found:
+        raise CannotInstallError(f"there are no wheels (*.whl) in {wheels}")
+    folder = ours.claim(root / "_build", ours.BUILD, root) / "wheels"
+    stamp = {"wheels": [wheel.name for wheel in found]}
+    if read_stamp(folder) == stamp:
+        return
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    call([*pip, "--no-index", "--no-deps", "--no-compile", "--upgrade", "--target", folder, *found])
+    write_stamp(folder, stamp)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Install, or explain in one sentence why not."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", type=Path, default=Path())
     parser.add_argument("--venv", type=Path, default=Path(".venv"))
     parser.add_argument("--extras", default="site", help="comma separated extras of pyproject.toml")
+    parser.add_argument("--wheels", type=Path, help="a folder of wheels, to install beside this Python's packages")
     chosen = parser.parse_args(arguments)
     try:
+        if chosen.wheels:
+            unpack(chosen.root.resolve(), chosen.wheels)
+            return 0
         install(chosen.root.resolve(), chosen.venv.absolute(), chosen.extras.split(","))
     except (CannotInstallError, ours.NotOursError) as error:
         print(f"cannot install: {error}", file=sys.stderr)

@@ -11,6 +11,8 @@ LIMIT = 800_000  # bytes of stored outputs a post
 CLAIM = "application/vnd.lib.claim+json"
 CLAIM_STATES = ("held", "did not hold", "inconclusive")
 COLOPHON = "application/vnd.lib.colophon+json"
+NO_COLOPHON = "there is no colophon; end the post with `run.colophon()`"
+ONLY_PART = "only a part of {} was at hand; set LIB_DATA or go online"
 NAME = re.compile(r"\d\d-[a-z0-9]+(-[a-z0-9]+)*")
 VIEW_STATE = ("papermill", "execution", "ExecuteTime", "collapsed", "scrolled", "colab", "outputId", "vscode")
 ALLOWED = re.compile(r"text/(plain|markdown)|image/(png|jpeg|svg\+xml)|application/vnd\.lib\..*")
@@ -146,6 +148,26 @@ def unwanted(nb: dict) -> list[tuple[int, str]]:
             found.append((number, f"writes to stderr: {lines[-1][:120]}"))
         found += [(number, f"stores {mime}") for mime in output.get("data", {}) if not ALLOWED.fullmatch(mime)]
     return found
+
+
+def partial_data(nb: dict) -> list[str]:
+    """Return the data sets of which only a part was at hand."""
+    data = (colophon(nb) or {}).get("data", {})
+    return [name for name, about in data.items() if about.get("kind") == "part"]
+
+
+def refusals(nb: dict) -> list[str]:
+    """Return why a notebook must not be committed: unwanted outputs, no colophon, part of the data, failed claims."""
+    found = [f"cell {number} {what}" for number, what in unwanted(nb)]
+    if not colophon(nb):
+        found.append(NO_COLOPHON)
+    if parts := partial_data(nb):
+        found.append(ONLY_PART.format(", ".join(parts)))
+    return found + [
+        f"did not hold: {claim['claim']} (seen: {claim.get('seen')})"
+        for claim in claims(nb)
+        if claim["state"] == CLAIM_STATES[1]
+    ]
 
 
 def encoded(nb: dict) -> bytes:

@@ -18,7 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 MARKER = ".made-by-publish"
-BUILD, POSTS, SITE, COPY, ENVIRONMENT = "build", "posts", "site", "copy", "environment"  # kinds of folders
+# Kinds of folders.
+BUILD, POSTS, SITE, COPY, ENVIRONMENT, GPU = "build", "posts", "site", "copy", "environment", "gpu"
 TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.publish-tmp")
 
 

@@ -158,6 +158,11 @@ class Project:
             "outputs": outputs_digest(nb),
         }
 
+    def digest(self, path: Path) -> str:
+        """Return the digest of a program of the project: its own code, and the modules of the library it imports."""
+        code = self._module(path)
+        return short(" ".join([code.digest, *(part.digest for _, part in sorted(self.modules(code.imports).items()))]))
+
     def modules(self, names: Iterable[str]) -> dict[Path, Code]:
         """Return the files of the library that these imports load, directly or not."""
         found: dict[Path, Code] = {}

@@ -55,9 +55,11 @@ def _page(root: Path, notebooks: dict[str, dict]) -> str:
         budget = nb["metadata"].get("provenance", {}).get("budget")
         about = f", budget {budget}" if budget else ""
         sections.append(_section(link, of_post(nb), notebook.claims(nb), about))
-    for path in sorted((root / "bench" / "results").glob("*.json")):
+    measured = root / "bench" / "results"
+    for path in [*sorted((measured / "gpu").glob("*.json")), *sorted(measured.glob("*.json"))]:
         records = json.loads(path.read_text(encoding="utf-8"))
-        sections.append(_section(f"`python -m bench {path.stem}`", records, []))
+        option = "" if path.parent == measured else " --gpu"
+        sections.append(_section(f"`python -m bench {path.stem}{option}`", records, []))
     counts = _counts([claim for nb in notebooks.values() for claim in notebook.claims(nb)])
     body = "\n".join(section for section in [counts, *sections] if section)
     return f"::::: {{.records}}\n{body or 'Nothing has been recorded yet.'}\n:::::\n"

@@ -191,13 +191,9 @@ class _Run:
         result.facts = notebook.colophon(nb) or {}
         wrong = notebook.unwanted(nb)
         if not result.facts:
-            wrong.append((len(nb["cells"]), "there is no colophon; end the post with `run.colophon()`"))
-        data = result.facts.get("data", {}).items()
-        parts = [name for name, about in data if about.get("kind") == "part"]
-        if self.options.out is None and parts:
-            wrong.append(
-                (len(nb["cells"]), f"only a part of {', '.join(parts)} was at hand; set LIB_DATA or go online")
-            )
+            wrong.append((len(nb["cells"]), notebook.NO_COLOPHON))
+        if self.options.out is None and (parts := notebook.partial_data(nb)):
+            wrong.append((len(nb["cells"]), notebook.ONLY_PART.format(", ".join(parts))))
         if over := notebook.oversize(nb):
             wrong = [over]
         if over or (wrong and self.options.out is None):

@@ -104,12 +104,37 @@ def test_a_wrong_answer_shows():
     assert record.same is False
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="with a CUDA device nothing is left out")
-def test_what_needs_a_gpu_is_left_out_and_said():
-    said = []
-    assert list(matmul.records(said.append, [case for case in matmul.CASES if case.device == "cuda"])) == []
-    assert any("matmul/cuda-tiled/4096" in line and "needs a CUDA device" in line for line in said)
+def test_without_a_gpu_it_says_how_to_rehearse(monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.delenv("LIB_GPU_SCALE", raising=False)
+    assert command.main(["matmul", "--gpu"]) == 2
+    assert "LIB_GPU_SCALE=1000 rehearses" in capsys.readouterr().err
+
+
+def test_what_has_nothing_for_a_gpu_is_told_apart(capsys):
+    assert command.main(["loaders", "--gpu"]) == 2
+    assert "unknown bench with measurements for a GPU 'loaders'" in capsys.readouterr().err
+    for name in command.ON_GPU:
+        assert hasattr(command.importlib.import_module(command.BENCHES[name]), "gpu_records")
+
+
+def test_records_are_kept_beside_until_all_are_there(monkeypatch, tmp_path):
+    def broken(say):
+        yield RECORD
+        raise RuntimeError("the GPU is gone")
+
+    monkeypatch.setattr(matmul, "gpu_records", broken)
+    monkeypatch.setattr(command.gpu, "present", lambda: True)
+    monkeypatch.setattr(command.gpu, "simulate", lambda: None)
+    with pytest.raises(RuntimeError, match="gone"):
+        command.main(["matmul", "--gpu", "--save", "--results", str(tmp_path)])
+    assert json.loads((tmp_path / "gpu/matmul.part").read_text()) == [RECORD.as_dict()]
+    monkeypatch.setattr(matmul, "gpu_records", lambda say: [RECORD, RECORD])
+    assert command.main(["matmul", "--gpu", "--save", "--results", str(tmp_path)]) == 0
+    assert [path.name for path in (tmp_path / "gpu").iterdir()] == ["matmul.json"]
+    assert len(json.loads((tmp_path / "gpu/matmul.json").read_text())) == 2
 
 
 def test_every_name_is_measured_once():
-    assert len({case.name for case in matmul.CASES}) == len(matmul.CASES)
+    for cases in (matmul.CASES, matmul.GPU_CASES):
+        assert len({case.name for case in cases}) == len(cases)

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections import namedtuple
 from pathlib import Path
 
@@ -162,3 +163,35 @@ def test_make_takes_the_python_in_use_if_it_fits(tmp_path: Path, fit: set[str], 
     command = ["make", "-n", "python"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], env=environment)
     assert done.stdout.startswith(f'"{taken}" -c')
+
+
+def wheel(folder: Path, name: str) -> None:
+    """Write a package of one module that is importable by its name."""
+    folder.mkdir(exist_ok=True)
+    about = f"{name}-1.0.dist-info"
+    with zipfile.ZipFile(folder / f"{name}-1.0-py3-none-any.whl", "w") as file:
+        file.writestr(f"{name}.py", "answer = 42\n")
+        file.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        file.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        file.writestr(f"{about}/RECORD", f"{name}.py,,\n{about}/METADATA,,\n{about}/WHEEL,,\n{about}/RECORD,,\n")
+
+
+def test_wheels_are_installed_beside_without_a_network(tmp_path: Path) -> None:
+    wheels, folder = tmp_path / "carried", tmp_path / "project" / "_build" / "wheels"
+    (tmp_path / "project").mkdir()
+    wheel(wheels, "first_of_two")
+    asked = ["--root", str(tmp_path / "project"), "--wheels", str(wheels)]
+    assert install.main(asked) == 0
+    assert (folder / "first_of_two.py").read_text() == "answer = 42\n"
+    assert (tmp_path / "project" / "_build" / ours.MARKER).exists()
+    (folder / "first_of_two.py").write_text("touched = 1\n")
+    assert install.main(asked) == 0
+    assert (folder / "first_of_two.py").read_text() == "touched = 1\n", "a second call has nothing to do"
+    wheel(wheels, "second_of_two")
+    assert install.main(asked) == 0
+    assert {path.name for path in folder.glob("*.py")} == {"first_of_two.py", "second_of_two.py"}
+
+
+def test_a_folder_without_wheels_is_told(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert install.main(["--root", str(tmp_path), "--wheels", str(tmp_path / "nothing")]) == 1
+    assert "there are no wheels (*.whl) in" in capsys.readouterr().err
