@@ -1,9 +1,12 @@
-"""Choices by name: of kernels, algorithms, schedules."""
+"""Arguments made fit: choices by name (of kernels, algorithms, schedules), and floats wide enough to be summed."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+
+import torch
+from torch import Tensor
 
 
 def check_choice(what: str, name: str, choices: Iterable[str]) -> None:
@@ -13,3 +16,8 @@ def check_choice(what: str, name: str, choices: Iterable[str]) -> None:
         near = difflib.get_close_matches(str(name), choices, n=1, cutoff=0)
         meant = f"did you mean {near[0]!r}? " if near else ""
         raise ValueError(f"unknown {what} {name!r}; {meant}Known: {', '.join(choices) or 'none'}")
+
+
+def wide(x: Tensor) -> Tensor:
+    """Return x in float32, or as it is where that is wider: squares and averages do not fit into half precision."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -12,16 +12,17 @@ import torch
 from torch import Tensor
 
 from lib.checks import check_choice
-from lib.diffusion.schedule import Schedule
+from lib.diffusion.schedule import Schedule, alpha_sigma
 
 Denoise = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # x [n, ...], times [n] -> x0 and noise, shaped as x
 PREDICTIONS = ("noise", "v", "x0")
 
 
-def alpha_sigma(schedule: Schedule, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    """Return alpha_t and sigma_t, the weights of image and noise, for x [n, ...] at times t [n]: [n, 1, ...] each."""
-    alpha_bar = schedule.alpha_bar_at(t.reshape(-1)).reshape(-1, *[1] * (x.ndim - 1)).to(x.device)
-    return alpha_bar.sqrt().to(x.dtype), (1 - alpha_bar).sqrt().to(x.dtype)
+def check_prediction(schedule: Schedule, prediction: str) -> None:
+    """Raise ValueError for an unknown prediction, or noise where the last signal-to-noise ratio is 0."""
+    check_choice("prediction", prediction, PREDICTIONS)
+    if prediction == "noise" and schedule.zero_snr:
+        raise ValueError("with a zero terminal signal-to-noise ratio a network must predict v or x0, got 'noise'")
 
 
 def target(schedule: Schedule, prediction: str, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
@@ -51,9 +52,10 @@ def x0_and_noise(schedule: Schedule, prediction: str, x: Tensor, predicted: Tens
 def denoiser(model: Callable[..., Tensor], schedule: Schedule, prediction: str = "noise", *cond: Tensor) -> Denoise:
     """Return the denoiser of a network that is called as `model(x, t, *cond)`, t [n] float32.
 
-    Raises ValueError for an unknown prediction, and a network that returns another shape than that of x.
+    Raises ValueError for an unknown prediction, a network that returns another shape than that of x, and one that
+    predicts noise on a schedule whose last time has no image: none could be told from the noise there.
     """
-    check_choice("prediction", prediction, PREDICTIONS)
+    check_prediction(schedule, prediction)
 
     def denoise(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         predicted = model(x, t.to(x.device, torch.float32), *cond)

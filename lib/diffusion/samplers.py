@@ -4,7 +4,11 @@ All take x [n, ...] with image and noise weighed as at the first timestep (stand
 `steps`: a number, or the timesteps themselves, descending (`schedule.timesteps`, `schedule.karras`). All call
 `callback(step, t, x, x0)` after each step: its index, its timestep, the new x, and the predicted image. Noise is drawn
 from one generator for each sample, so a result does not depend on how a batch is split. NaN or infinity in a step
-raises FloatingPointError, which names the step.
+raises FloatingPointError, which names the step. No graph is kept.
+
+Each step is written as a sum of the predicted image and the predicted noise, weighed as at the next timestep: with the
+noise-to-signal ratio sigma and x / alpha_t = x0 + sigma * noise, the papers' steps are the same, but subtract numbers
+of the size of sigma from each other, which half precision does not survive.
 """
 
 from __future__ import annotations
@@ -67,12 +71,13 @@ def sample_ddim(
 
     def step(x: Tensor, x0: Tensor, noise: Tensor, now: Level, then: Level) -> Tensor:
         std = eta * then.sigma_t / now.sigma_t * (1 - (now.alpha_t / then.alpha_t) ** 2) ** 0.5
-        x = then.alpha_t * x0 + (then.sigma_t**2 - std**2) ** 0.5 * noise
+        x = then.alpha_t * x0 + max(0.0, then.sigma_t**2 - std**2) ** 0.5 * noise
         return x + std * randn_like(x, generators) if std else x
 
     return _sample_loop(denoise, x, schedule, steps, step, callback)
 
 
+@torch.no_grad()
 def invert_ddim(
     denoise: Denoise, x: Tensor, schedule: Schedule, steps: int | Tensor, *, callback: StepCallback | None = None
 ) -> Tensor:
@@ -86,7 +91,7 @@ def invert_ddim(
         noise = denoise(x, _at(then, x))[1]
         x0 = (x - now.sigma_t * noise) / now.alpha_t
         x = then.alpha_t * x0 + then.sigma_t * noise
-        _finite(x, i, then)
+        check_finite(x, i, then)
         if callback is not None:
             callback(i, then.t, x, x0)
     return x
@@ -95,10 +100,13 @@ def invert_ddim(
 def sample_euler(
     denoise: Denoise, x: Tensor, schedule: Schedule, steps: int | Tensor, *, callback: StepCallback | None = None
 ) -> Tensor:
-    """Euler's method for the probability flow (Karras et al. 2022, algorithm 1 without churn and correction)."""
+    """Euler's method for the probability flow (Karras et al. 2022, algorithm 1 without churn and correction).
 
-    def step(x: Tensor, _x0: Tensor, noise: Tensor, now: Level, then: Level) -> Tensor:
-        return then.alpha_t * (x / now.alpha_t + (then.sigma - now.sigma) * noise)
+    x / alpha_t + (sigma' - sigma) * noise is x0 + sigma' * noise, so this is DDIM (Song et al. 2021, section 4.3).
+    """
+
+    def step(_x: Tensor, x0: Tensor, noise: Tensor, _now: Level, then: Level) -> Tensor:
+        return then.alpha_t * x0 + then.sigma_t * noise
 
     return _sample_loop(denoise, x, schedule, steps, step, callback)
 
@@ -112,13 +120,13 @@ def sample_euler_ancestral(
     *,
     callback: StepCallback | None = None,
 ) -> Tensor:
-    """Euler's method down to `sigma_down`, then fresh noise of `sigma_up` (k-diffusion's sampler of this name)."""
+    """Euler's method down to sigma'^2 / sigma, then fresh noise up to sigma' (k-diffusion's sampler of this name)."""
 
-    def step(x: Tensor, _x0: Tensor, noise: Tensor, now: Level, then: Level) -> Tensor:
-        sigma_up = then.sigma / now.sigma * (now.sigma**2 - then.sigma**2) ** 0.5
-        sigma_down = then.sigma**2 / now.sigma
-        x = x / now.alpha_t + (sigma_down - now.sigma) * noise
-        return then.alpha_t * (x + sigma_up * randn_like(x, generators) if sigma_up else x)
+    def step(x: Tensor, x0: Tensor, noise: Tensor, now: Level, then: Level) -> Tensor:
+        kept = then.sigma / now.sigma if now.sigma else 1.0
+        x_next = then.alpha_t * x0 + then.sigma_t * kept * noise
+        fresh = then.sigma_t * (1 - kept**2) ** 0.5
+        return x_next + fresh * randn_like(x, generators) if fresh else x_next
 
     return _sample_loop(denoise, x, schedule, steps, step, callback)
 
@@ -128,15 +136,16 @@ def sample_heun(
 ) -> Tensor:
     """Heun's method: Euler's step, repeated with the mean of the slopes at both ends (Karras et al. 2022, algorithm 1).
 
-    Two calls of the denoiser for each step but the last, which ends without noise.
+    Two calls of the denoiser for each step but one that ends without noise, or begins without an image. The second
+    slope (x_next / alpha' - x0') / sigma' is that of Euler's step but for the image predicted at its end, x0'.
     """
 
-    def step(x: Tensor, _x0: Tensor, noise: Tensor, now: Level, then: Level) -> Tensor:
-        x_hat, h = x / now.alpha_t, then.sigma - now.sigma
-        x_next = then.alpha_t * (x_hat + h * noise)
-        if then.sigma_t:
-            noise = (noise + denoise(x_next, _at(then, x))[1]) / 2
-        return then.alpha_t * (x_hat + h * noise)
+    def step(_x: Tensor, x0: Tensor, noise: Tensor, now: Level, then: Level) -> Tensor:
+        x_next = then.alpha_t * x0 + then.sigma_t * noise
+        if not then.sigma_t or not now.alpha_t:
+            return x_next
+        x0_next = denoise(x_next, _at(then, x_next))[0]
+        return x_next + then.alpha_t * (now.sigma / then.sigma - 1) / 2 * (x0_next - x0)
 
     return _sample_loop(denoise, x, schedule, steps, step, callback)
 
@@ -150,18 +159,25 @@ def sample_lms(
     order: int = 4,
     callback: StepCallback | None = None,
 ) -> Tensor:
-    """Linear multistep: integrate a polynomial through the last `order` slopes (Adams and Bashforth; k-diffusion)."""
+    """Linear multistep: integrate a polynomial through the last `order` slopes (Adams and Bashforth; k-diffusion).
+
+    The integrals of its terms add up to sigma' - sigma, so this is Euler's step and what older slopes differ by.
+    """
     if order < 1:
         raise ValueError(f"order must be at least 1, got {order}")
     slopes: list[Tensor] = []
     sigmas: list[float] = []
 
-    def step(x: Tensor, _x0: Tensor, noise: Tensor, now: Level, then: Level) -> Tensor:
+    def step(_x: Tensor, x0: Tensor, noise: Tensor, now: Level, then: Level) -> Tensor:
+        x_next = then.alpha_t * x0 + then.sigma_t * noise
+        if not now.alpha_t:  # an infinite sigma has no place on a polynomial
+            return x_next
         slopes.append(noise)
         sigmas.append(now.sigma)
         del slopes[:-order], sigmas[:-order]
-        terms = [_integral(sigmas, j, then.sigma) * slope for j, slope in enumerate(slopes)]
-        return then.alpha_t * (x / now.alpha_t + sum(terms))
+        for j, slope in enumerate(slopes[:-1]):
+            x_next = x_next + then.alpha_t * _integral(sigmas, j, then.sigma) * (slope - noise)
+        return x_next
 
     return _sample_loop(denoise, x, schedule, steps, step, callback)
 
@@ -169,19 +185,22 @@ def sample_lms(
 def sample_dpm_solver(
     denoise: Denoise, x: Tensor, schedule: Schedule, steps: int | Tensor, *, callback: StepCallback | None = None
 ) -> Tensor:
-    """DPM-Solver++(2M), the last step of first order (Lu et al. 2022b, algorithm 2)."""
+    """DPM-Solver++(2M), the last step of first order (Lu et al. 2022b, algorithm 2).
+
+    The paper's D is the predicted image, extrapolated from the step before; all else is DDIM's step. The last step is
+    often by far the longest in lambda, where an extrapolation does harm, whether the schedule ends at 1 or before.
+    """
     previous: list[tuple[Tensor, float]] = []  # x0 and lambda_t of the step before
 
-    def step(x: Tensor, x0: Tensor, _noise: Tensor, now: Level, then: Level) -> Tensor:
-        lambda_t = now.lambda_t
-        d = x0  # the paper's D
-        if previous and then.sigma_t:
+    def step(x: Tensor, x0: Tensor, noise: Tensor, now: Level, then: Level) -> Tensor:
+        lambda_t, h = now.lambda_t, then.lambda_t - now.lambda_t
+        x_next = then.alpha_t * x0 + then.sigma_t * noise
+        if previous and then != schedule.last and h:
             x0_prev, lambda_prev = previous.pop()
-            r = (lambda_t - lambda_prev) / (then.lambda_t - lambda_t)
-            d = x0 + (x0 - x0_prev) / (2 * r)
+            r = (lambda_t - lambda_prev) / h
+            x_next = x_next + (then.alpha_t - then.sigma_t / now.sigma_t * now.alpha_t) * (x0 - x0_prev) / (2 * r)
         previous[:] = [(x0, lambda_t)]
-        ratio = then.sigma_t / now.sigma_t
-        return ratio * x + (then.alpha_t - ratio * now.alpha_t) * d
+        return x_next
 
     return _sample_loop(denoise, x, schedule, steps, step, callback)
 
@@ -224,10 +243,13 @@ def randn_like(like: Tensor, generators: Generators) -> Tensor:
 
 def make_generators(seed: int, count: int, first: int = 0) -> list[torch.Generator]:
     """Return the generators of samples `first` to `first + count - 1` of a seed, on the CPU whatever x's device."""
+    if seed < 0 or first < 0:
+        raise ValueError(f"seed and first must be at least 0, got seed {seed} and first {first}")
     seeds = np.random.SeedSequence(seed).generate_state(first + count, np.uint64)[first:]
     return [torch.Generator().manual_seed(int(s)) for s in (seeds >> np.uint64(1))]
 
 
+@torch.no_grad()
 def _sample_loop(
     denoise: Denoise, x: Tensor, schedule: Schedule, steps: int | Tensor, step: Step, callback: StepCallback | None
 ) -> Tensor:
@@ -235,7 +257,7 @@ def _sample_loop(
     for i, (now, then) in enumerate(itertools.pairwise(levels)):
         x0, noise = denoise(x, _at(now, x))
         x = step(x, x0, noise, now, then)
-        _finite(x, i, now)
+        check_finite(x, i, now)
         if callback is not None:
             callback(i, now.t, x, x0)
     return x
@@ -252,7 +274,8 @@ def _at(level: Level, x: Tensor) -> Tensor:
     return torch.full((len(x),), level.t, dtype=torch.float64, device=x.device)
 
 
-def _finite(x: Tensor, i: int, level: Level) -> None:
+def check_finite(x: Tensor, i: int, level: Level) -> None:
+    """Raise FloatingPointError, with the step, for NaN or infinity."""
     if not bool(x.isfinite().all()):
         raise FloatingPointError(f"NaN or infinity in step {i}, at time {level.t:g}")
 

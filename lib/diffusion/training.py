@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lib.checks import check_choice
+from lib.checks import check_choice, wide
 from lib.diffusion.denoise import PREDICTIONS, target
 from lib.diffusion.schedule import Schedule
 from lib.learner import Callback, LearnerState
@@ -65,7 +65,7 @@ class WeightedLoss(Callback):
         self.weights = weights
 
     def loss(self, learn: LearnerState) -> None:
-        error = (learn.preds - learn.targets).square().flatten(1).mean(dim=1)
+        error = (wide(learn.preds) - learn.targets).square().flatten(1).mean(dim=1)
         learn.loss_value = (self.weights(learn.inputs[1]).to(error) * error).mean()
 
 

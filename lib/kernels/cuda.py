@@ -21,6 +21,7 @@ if not config.ENABLE_CUDASIM:
     from numba.cuda.extending import intrinsic
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
+MAX_BLOCKS_DOWN = 65_535  # of a grid, and 2^31 - 1 across (CUDA C++ Programming Guide, "Technical Specifications")
 TILE = 16  # side of a tile in shared memory, and of the block of threads that fills it
 
 # cuda_tiled: a block of threads computes SIDE x SIDE values, DEPTH products at a time. Shared memory holds two slices,
@@ -34,7 +35,7 @@ def cuda_plain(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Multiply with one thread for each value of c: a row of a times a column of b, read from global memory."""
     m, _, n = check.product(a, b, check.SINGLE_AND_DOUBLE)
     c = a.new_zeros(m, n)
-    _launch(plain_kernel, (-(-n // TILE), -(-m // TILE)), (TILE, TILE), a.contiguous(), b.contiguous(), c)
+    _launch_rows(plain_kernel, TILE, TILE, (TILE, TILE), a.contiguous(), b.contiguous(), c)
     return c
 
 
@@ -42,8 +43,7 @@ def cuda_shared(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Multiply with tiles that the threads of a block fetch together into shared memory."""
     m, _, n = check.product(a, b, check.SINGLE_AND_DOUBLE)
     c = a.new_zeros(m, n)
-    kernel = shared_kernel(a.dtype)
-    _launch(kernel, (-(-n // TILE), -(-m // TILE)), (TILE, TILE), a.contiguous(), b.contiguous(), c)
+    _launch_rows(shared_kernel(a.dtype), TILE, TILE, (TILE, TILE), a.contiguous(), b.contiguous(), c)
     return c
 
 
@@ -58,14 +58,7 @@ def cuda_tiled(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         return cuda_plain(a, b)
     rows, depth, columns = _up(m, SIDE), _up(k, DEPTH), _up(n, SIDE)
     c = a.new_empty(rows, columns)
-    _launch(
-        tiled_kernel,
-        (columns // SIDE, rows // SIDE),
-        (THREADS,),
-        _framed(a, rows, depth),
-        _framed(b, depth, columns),
-        c,
-    )
+    _launch_rows(tiled_kernel, SIDE, SIDE, (THREADS,), _framed(a, rows, depth), _framed(b, depth, columns), c)
     return c if (rows, columns) == (m, n) else c[:m, :n].contiguous()
 
 
@@ -80,6 +73,16 @@ def _framed(matrix: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
     framed = matrix.new_zeros(rows, columns)
     framed[: matrix.shape[0], : matrix.shape[1]] = matrix
     return framed
+
+
+def _launch_rows(
+    kernel, high: int, wide: int, threads: tuple[int, ...], a: torch.Tensor, b: torch.Tensor, c: torch.Tensor
+) -> None:
+    """Run `kernel` for every block of `high` x `wide` values of c; a grid holds only so many rows of blocks."""
+    for top in range(0, max(1, len(c)), MAX_BLOCKS_DOWN * high):
+        rows = slice(top, top + MAX_BLOCKS_DOWN * high)
+        grid = -(-c.shape[1] // wide), -(-len(c[rows]) // high)
+        _launch(kernel, grid, threads, a[rows], b, c[rows])
 
 
 def _launch(kernel, grid: tuple[int, int], block: tuple[int, ...], *tensors: torch.Tensor) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from lib.checks import wide
 from lib.kernels import check
 
 METHODS = ("broadcast", "einsum", "expanded")
@@ -24,6 +25,7 @@ def pairwise(x: torch.Tensor, y: torch.Tensor, method: str = "expanded", memory_
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
     out = x.new_empty(x.shape[0], y.shape[0])
+    x, y = wide(x), wide(y)  # squares of half precision overflow
     for rows in _chunks(x, y, method, memory_limit):
         out[rows] = _rows(x[rows], y, method)
     return out

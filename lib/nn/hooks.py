@@ -90,20 +90,35 @@ class Statistics:
         if bins < 1 or not max_value > 0:
             raise ValueError(f"bins must be at least 1 and max_value positive, got {bins} and {max_value}")
         self.name, self.bins, self.max_value = name, bins, max_value
-        self.means: list[float] = []
-        self.stds: list[float] = []
-        self.dead: list[float] = []
-        self.counts: list[Tensor] = []
+        self._rows: list[Tensor] = []  # of each batch mean, standard deviation and share dead, where they were computed
+        self._counts: list[Tensor] = []
 
     @torch.no_grad()
     def update(self, output: Tensor | tuple) -> None:
         """Add one batch."""
         x = (output[0] if isinstance(output, tuple | list) else output).detach().float()
         size = x.abs()
-        self.means.append(x.mean().item())
-        self.stds.append(x.std(correction=0).item())
-        self.dead.append((size < self.max_value / self.bins / 10).count_nonzero().item() / max(1, size.numel()))
-        self.counts.append(self._count(size).cpu())
+        dead = (size < self.max_value / self.bins / 10).count_nonzero() / max(1, size.numel())
+        self._rows.append(torch.stack([x.mean(), x.std(correction=0), dead]))
+        self._counts.append(self._count(size))
+
+    @property
+    def means(self) -> list[float]:
+        """The mean of each batch; reading it waits for the GPU, where `update` does not."""
+        return self._column(0)
+
+    @property
+    def stds(self) -> list[float]:
+        """The standard deviation of each batch."""
+        return self._column(1)
+
+    @property
+    def dead(self) -> list[float]:
+        """The share of each batch that is dead."""
+        return self._column(2)
+
+    def _column(self, index: int) -> list[float]:
+        return torch.stack(self._rows)[:, index].tolist() if self._rows else []
 
     def _count(self, size: Tensor) -> Tensor:
         """Count the sizes in each bin, five times as fast as `torch.histc`: larger ones go to one bin more."""
@@ -112,9 +127,9 @@ class Statistics:
 
     def histogram(self) -> Tensor:
         """Return the counts, a column a batch and a row a bin, the smallest values in row 0: [bins, batches]."""
-        if not self.counts:
+        if not self._counts:
             raise ValueError(f"{self.name} has seen no batch")
-        return torch.stack(self.counts, dim=1)
+        return torch.stack(self._counts, dim=1).cpu()
 
 
 class ActivationStatistics(Hooks):

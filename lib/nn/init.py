@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lib.checks import wide
 from lib.nn.hooks import Hook, Hooks
 from lib.nn.state import preserve_state
 
@@ -110,7 +111,7 @@ def _scale_to_unit(
     if layer is None or layer.bias is None:
         raise ValueError(f"{where} has no {'layer' if layer is None else 'bias'} to change")
     for _ in range(max_iter + 1):
-        output = _outputs(model, batch, [module])[module]
+        output = wide(_outputs(model, batch, [module])[module])
         mean, std = output.mean().item(), output.std(correction=0).item()
         if not math.isfinite(mean + std):
             raise ValueError(f"{where} puts out values that are not finite: mean {mean}, standard deviation {std}")

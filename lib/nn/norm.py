@@ -9,6 +9,10 @@ LayerNorm averages over the last axes, BatchNorm over all but the channels, Inst
 of each item, GroupNorm over groups of channels of each item: with one group it averages the whole image, with a group
 for each channel it is an InstanceNorm. Answers, gradients, buffers and the keys of `state_dict` are those of torch.nn.
 
+Means and variances are computed in float32, or wider if x is: in float16 the square of 300 is infinite. The answer has
+the dtype of x, as torch's, also with weights in float32; under autocast on a GPU torch's layer and group norm answer in
+float32, and so do these.
+
 Sources: Ioffe and Szegedy 2015 (batch), Ba, Kiros and Hinton 2016 (layer), Ulyanov, Vedaldi and Lempitsky 2016
 (instance), Wu and He 2018 (group).
 """
@@ -19,6 +23,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+
+from lib.checks import wide
 
 
 class LayerNorm(nn.Module):
@@ -36,7 +42,7 @@ class LayerNorm(nn.Module):
         if x.shape[-len(self.shape) :] != self.shape:
             raise ValueError(f"{self} got {list(x.shape)}: expected the last axes to be {list(self.shape)}")
         axes = tuple(range(-len(self.shape), 0))
-        return standardise(x, axes, self.eps) * self.weight + self.bias
+        return (standardise(x, axes, self.eps) * self.weight + self.bias).to(output_dtype(x))
 
     def extra_repr(self) -> str:
         return f"{list(self.shape)}"
@@ -68,8 +74,8 @@ class BatchNorm(nn.Module):
             mean, variance = self.batch_statistics(x)
         else:
             mean, variance = self.running_mean, self.running_var
-        scale = self.weight / (variance + self.eps).sqrt()
-        return (x - over_channels(mean, x)) * over_channels(scale, x) + over_channels(self.bias, x)
+        scale = self.weight / (wide(variance) + self.eps).sqrt()
+        return ((wide(x) - over_channels(mean, x)) * over_channels(scale, x) + over_channels(self.bias, x)).to(x.dtype)
 
     def batch_statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and variance of each channel [c], and move the running averages towards them."""
@@ -80,7 +86,7 @@ class BatchNorm(nn.Module):
                 "use batches of two or more (drop_last=True leaves out a last one), or model.eval()"
             )
         axes = [axis for axis in range(x.ndim) if axis != 1]
-        mean, variance = x.mean(axes), x.var(axes, correction=0)
+        mean, variance = wide(x).mean(axes), wide(x).var(axes, correction=0)
         with torch.no_grad():
             unbiased = variance * count / (count - 1)
             self.running_mean.lerp_(mean.to(self.running_mean), self.momentum)
@@ -109,7 +115,7 @@ class GroupNorm(nn.Module):
         grouped = x.reshape(len(x), self.groups, -1)  # [n, groups, the rest]
         check_several(self, x, grouped.shape[-1], "group")
         normalised = standardise(grouped, (-1,), self.eps).reshape(x.shape)
-        return normalised * over_channels(self.weight, x) + over_channels(self.bias, x)
+        return (normalised * over_channels(self.weight, x) + over_channels(self.bias, x)).to(output_dtype(x))
 
     def extra_repr(self) -> str:
         return f"{self.groups}, {self.channels}"
@@ -132,19 +138,28 @@ class InstanceNorm(nn.Module):
         check_channels(self, x, self.channels)
         check_several(self, x, x[0, 0].numel() if len(x) else 2, "channel of an item")
         normalised = standardise(x, tuple(range(2, x.ndim)), self.eps)
-        if self.weight is None:
-            return normalised
-        return normalised * over_channels(self.weight, x) + over_channels(self.bias, x)
+        if self.weight is not None:
+            normalised = normalised * over_channels(self.weight, x) + over_channels(self.bias, x)
+        return normalised.to(x.dtype)
 
     def extra_repr(self) -> str:
         return f"{self.channels}"
 
 
 def standardise(x: Tensor, axes: tuple[int, ...], eps: float) -> Tensor:
-    """Subtract the mean over `axes` and divide by the standard deviation; `eps` keeps the division from zero."""
+    """Subtract the mean over `axes` and divide by the standard deviation; `eps` keeps the division from zero.
+
+    The answer is in float32, or wider if x is.
+    """
+    x = wide(x)
     centred = x - x.mean(axes, keepdim=True)
     variance = centred.square().mean(axes, keepdim=True)
     return centred / (variance + eps).sqrt()
+
+
+def output_dtype(x: Tensor) -> torch.dtype:
+    """Return the dtype in which torch's layer and group norm answer: x's, but float32 under autocast on a GPU."""
+    return torch.float32 if x.is_cuda and torch.is_autocast_enabled("cuda") else x.dtype
 
 
 def over_channels(values: Tensor, x: Tensor) -> Tensor:

@@ -144,7 +144,8 @@ class UNet(nn.Module):
         if self.label is None:
             return emb
         label = torch.full((len(x),), self.null, device=x.device) if label is None else label
-        if bool(((label < 0) | (label > self.null)).any()):
+        # On a GPU looking would wait for it; the embedding's own assertion fails there.
+        if not label.is_cuda and bool(((label < 0) | (label > self.null)).any()):
             raise ValueError(f"labels are from 0 to {self.null - 1}, or {self.null} for none, got {label.tolist()}")
         return emb + self.label(label)
 

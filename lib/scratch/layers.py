@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lib.checks import wide
+
 
 class Layer:
     """What a call saves for `backward`; subclasses set `saved`."""
@@ -105,7 +107,7 @@ class MSE(Layer):
             raise ValueError(f"MSE: predictions are {predictions.dtype}, targets {targets.dtype}; convert the targets")
         _not_empty("MSE", predictions)
         self.saved = predictions - targets
-        return self.saved.square().mean()
+        return wide(self.saved).square().mean().to(predictions.dtype)
 
     def backward(self, grad: Tensor | float = 1.0) -> Tensor:
         """Return the gradient with respect to the predictions, in their shape."""

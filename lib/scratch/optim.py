@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lib.checks import wide
+
 # Each hyper-parameter's smallest value, and the value that it must stay below.
 RANGES = {
     "lr": (0.0, math.inf),
@@ -52,11 +54,14 @@ class Optimiser(torch.optim.Optimizer):
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    self.update(parameter, parameter.grad, self.state[parameter], group)
+                    self.update(parameter, wide(parameter.grad), self.state[parameter], group)
         return loss
 
     def update(self, parameter: Tensor, gradient: Tensor, state: dict, group: dict) -> None:
-        """Change the parameter in place; `state` is what this parameter keeps from step to step."""
+        """Change the parameter in place; `state` is what this parameter keeps from step to step.
+
+        The gradient comes in float32 or wider, as squares and averages do not fit into half precision.
+        """
         raise NotImplementedError(f"{type(self).__name__} does not say how a parameter moves: define update")
 
 
@@ -169,7 +174,7 @@ def _running(state: dict, name: str, value: Tensor, keep: float) -> Tensor:
 
 def _buffer(state: dict, name: str, like: Tensor) -> Tensor:
     if name not in state:
-        state[name] = torch.zeros_like(like)
+        state[name] = torch.zeros_like(wide(like))  # in bfloat16 a slow average would not move
     return state[name]
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lib.checks import wide
 from lib.style.features import Extract
 
 
@@ -22,7 +23,7 @@ def content_loss(features: Tensor, target: Tensor) -> Tensor:
     """
     if features.shape[1:] != target.shape[1:]:
         raise ValueError(f"features {list(features.shape)} and their target {list(target.shape)} differ in shape")
-    return (features - target).square().mean((1, 2, 3))
+    return (wide(features) - target).square().mean((1, 2, 3))
 
 
 def gram(features: Tensor) -> Tensor:
@@ -38,7 +39,7 @@ def products(features: Tensor) -> Tensor:
     """Return the sum over places of each feature times each, of features [n, c, h, w]: [n, c, c]."""
     if features.ndim != 4:
         raise ValueError(f"expected features [n, c, h, w], got {list(features.shape)}")
-    return torch.stack([rows @ rows.mT for rows in features.flatten(2)])  # twice as fast as one batched product
+    return torch.stack([rows @ rows.mT for rows in wide(features).flatten(2)])  # twice as fast as one batched product
 
 
 def style_loss(grams: Tensor, target: Tensor) -> Tensor:
@@ -48,7 +49,7 @@ def style_loss(grams: Tensor, target: Tensor) -> Tensor:
     """
     if grams.shape[1:] != target.shape[1:]:
         raise ValueError(f"Gram matrices {list(grams.shape)} and their target {list(target.shape)} differ in shape")
-    return (grams - target).square().mean((1, 2))
+    return (wide(grams) - target).square().mean((1, 2))
 
 
 def total_variation(pictures: Tensor) -> Tensor:
@@ -58,7 +59,7 @@ def total_variation(pictures: Tensor) -> Tensor:
     """
     if pictures.ndim != 4 or min(pictures.shape[2:]) < 2:
         raise ValueError(f"expected pictures [n, c, h, w] of two pixels a side or more, got {list(pictures.shape)}")
-    return sum(torch.diff(pictures, dim=axis).square().mean((1, 2, 3)) for axis in (2, 3))
+    return sum(torch.diff(wide(pictures), dim=axis).square().mean((1, 2, 3)) for axis in (2, 3))
 
 
 class Target(NamedTuple):

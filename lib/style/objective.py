@@ -8,6 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from lib.checks import wide
 from lib.style.features import Extract, Features, hook_features
 from lib.style.losses import Objective, Target, gram
 from lib.style.patches import PatchedObjective, Patches
@@ -78,6 +79,6 @@ def layer_weights(what: str, picture: Tensor | None, layers: Layers, weight: flo
 def _targets(values: Features, weights: Mapping[str, float], relative: bool) -> dict[str, Target]:
     """Return what layers should give, and what their mean squared differences weigh."""
     return {
-        name: Target(values[name], weight / (values[name].square().mean().item() or 1.0) if relative else weight)
+        name: Target(values[name], weight / (wide(values[name]).square().mean().item() or 1.0) if relative else weight)
         for name, weight in weights.items()
     }

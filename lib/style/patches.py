@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from lib.checks import wide
 from lib.style.features import Features, check_size, hook_features, receptive_field
 from lib.style.losses import Objective, products, total_variation
 
@@ -163,7 +164,7 @@ class PatchedObjective(Objective):
 
     @torch.no_grad()
     def _first_pass(self, picture: Tensor) -> tuple[dict[str, Tensor], GramSums]:
-        sums, content = GramSums(self.style), picture.new_zeros(1)
+        sums, content = GramSums(self.style), wide(picture).new_zeros(1)
         for piece in self._pieces(picture):
             own = self.patches.own(picture[..., *piece.cut], piece)
             sums.add(own)
@@ -180,12 +181,12 @@ class PatchedObjective(Objective):
 
     def _content_part(self, own: Features, piece: Piece) -> Tensor:
         """Return a tile's share of the content loss: [1]."""
-        cost = next(iter(own.values())).new_zeros(1)
+        cost = wide(next(iter(own.values()))).new_zeros(1)
         for name, (value, weight) in self.content.items():
             target = value[..., *piece.places(name)]
             if own[name].shape != target.shape:
                 raise ValueError("the picture and the content that it is to have differ in size")
-            cost = cost + weight * (own[name] - target).square().sum() / value.numel()
+            cost = cost + weight * (wide(own[name]) - target).square().sum() / value.numel()
         return cost
 
     def _product_gradients(self, sums: GramSums) -> Features:

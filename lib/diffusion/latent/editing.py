@@ -13,12 +13,19 @@ import torch
 from torch import Tensor
 
 from lib.diffusion.denoise import Denoise
-from lib.diffusion.latent.generation import prepare_image_to_image, text_denoiser, timesteps, truncate_timesteps
+from lib.diffusion.latent.generation import (
+    match_counts,
+    noised,
+    prepare_image_to_image,
+    text_denoiser,
+    timesteps,
+    truncate_timesteps,
+)
 from lib.diffusion.latent.images import ImageInput, decode, encode_image
-from lib.diffusion.latent.masks import latent_difference, mask_from_difference, prepare_mask
+from lib.diffusion.latent.masks import MaskInput, latent_difference, mask_from_difference, prepare_mask
 from lib.diffusion.latent.parts import Parts
 from lib.diffusion.latent.text import encode_prompt
-from lib.diffusion.samplers import StepCallback, invert_ddim, make_generators, randn_like
+from lib.diffusion.samplers import StepCallback, check_finite, invert_ddim, make_generators, randn_like
 
 
 class Edit(NamedTuple):
@@ -32,7 +39,7 @@ class Edit(NamedTuple):
 def inpaint(
     parts: Parts,
     images: ImageInput,
-    mask: Tensor,
+    mask: MaskInput,
     prompts: str | Sequence[str],
     *,
     strength: float = 1.0,
@@ -45,7 +52,9 @@ def inpaint(
 ) -> Tensor:
     """Draw prompts inside of a mask [h, w] or [n, h, w] in pixels, 1 where to draw; the rest is kept.
 
-    After each step the outside is reset to the image, noised as that time demands (Avrahami et al. 2023, section 4).
+    After each step the outside is reset to the image, noised as that time demands (Avrahami et al. 2023, section 4). At
+    strength 1 the inside begins with pure noise, so that nothing of what was there decides what comes (as in
+    diffusers); below it with the noised image.
     """
     ts = truncate_timesteps(timesteps(parts, steps), strength)
     z, denoise = prepare_image_to_image(parts, images, prompts, negative, guidance)
@@ -57,7 +66,7 @@ def inpaint(
             return z
         return parts.schedule.add_noise(z, noise, ts[step + 1 : step + 2].expand(len(z)))
 
-    x = parts.schedule.add_noise(z, noise, ts[:1].expand(len(z)))
+    x = torch.where(inside > 0, noised(parts, z, noise, ts, strength), outside(-1))
     return decode(parts, masked_ddim(parts, denoise, x, ts, inside, outside, callback))
 
 
@@ -75,12 +84,9 @@ def invert(
 
     With a `strength` below 1 it adds only that much noise, as DiffEdit's encoding does.
     """
-    z = encode_image(parts, images)
-    cond, uncond = encode_prompt(parts, prompts), encode_prompt(parts, "")
-    denoise = text_denoiser(parts, cond.expand(len(z), -1, -1), uncond, guidance)
     ts = truncate_timesteps(timesteps(parts, steps), strength)
-    with torch.no_grad():
-        return invert_ddim(denoise, z, parts.schedule, ts, callback=callback)
+    z, denoise = prepare_image_to_image(parts, images, prompts, "", guidance)
+    return invert_ddim(denoise, z, parts.schedule, ts, callback=callback)
 
 
 def diffedit(
@@ -92,7 +98,7 @@ def diffedit(
     strength: float = 0.8,
     guidance: float = 7.5,
     steps: int = 50,
-    mask: Tensor | None = None,
+    mask: MaskInput | None = None,
     mask_strength: float = 0.5,
     quantile: float = 0.99,
     threshold: float = 0.2,
@@ -107,16 +113,19 @@ def diffedit(
     without a prompt; decode with the target, and outside of the mask reset each step to the encoding. The defaults were
     chosen on Pocket Stable Diffusion; the paper has a threshold of 0.5.
     """
-    z = encode_image(parts, images)
-    maps = latent_difference(parts, z, source, target, mask_strength, draws, seed, first)
-    inside = mask_from_difference(maps, quantile, threshold) if mask is None else prepare_mask(parts, mask, z)[:, 0]
     ts = truncate_timesteps(timesteps(parts, steps), strength)
+    z, before, cond = match_counts(
+        images=encode_image(parts, images), sources=encode_prompt(parts, source), targets=encode_prompt(parts, target)
+    )
+    given = None if mask is None else prepare_mask(parts, mask, z)[:, 0]
+    maps = latent_difference(parts, z, before, cond, mask_strength, draws, seed, first)
+    inside = mask_from_difference(maps, quantile, threshold) if given is None else given
     encoded = [z]
-    uncond = encode_prompt(parts, "")
-    with torch.no_grad():
-        denoise = text_denoiser(parts, uncond.expand(len(z), -1, -1))
-        x = invert_ddim(denoise, z, parts.schedule, ts, callback=lambda step, t, x, x0: encoded.append(x))
-    denoise = text_denoiser(parts, encode_prompt(parts, target).expand(len(z), -1, -1), uncond, guidance)
+    uncond = encode_prompt(parts, "").expand_as(cond)
+    x = invert_ddim(
+        text_denoiser(parts, uncond), z, parts.schedule, ts, callback=lambda step, t, x, x0: encoded.append(x)
+    )
+    denoise = text_denoiser(parts, cond, uncond, guidance)
     x = masked_ddim(parts, denoise, x, ts, inside[:, None], lambda step: encoded[len(ts) - 1 - step], callback)
     return Edit(decode(parts, x), maps, inside)
 
@@ -131,12 +140,16 @@ def masked_ddim(
     outside: Callable[[int], Tensor],
     callback: StepCallback | None = None,
 ) -> Tensor:
-    """Sample by DDIM; after each step what is not `inside` [n, 1, h, w] becomes `outside(step)`."""
+    """Sample by DDIM; after each step what is not `inside` [n, 1, h, w], 0 or 1, becomes `outside(step)`.
+
+    Raises FloatingPointError, with the step, for NaN or infinity.
+    """
     levels = [*(parts.schedule.level(t) for t in timesteps.tolist()), parts.schedule.last]
     for step, (now, then) in enumerate(itertools.pairwise(levels)):
         x0, noise = denoise(x, torch.full((len(x),), now.t, device=x.device))
         x = then.alpha_t * x0 + then.sigma_t * noise
-        x = inside * x + (1 - inside) * outside(step)
+        x = torch.where(inside > 0, x, outside(step))
+        check_finite(x, step, now)
         if callback is not None:
             callback(step, now.t, x, x0)
     return x

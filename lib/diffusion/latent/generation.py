@@ -44,8 +44,17 @@ def text_denoiser(parts: Parts, cond: Tensor, uncond: Tensor | None = None, guid
 
 
 def timesteps(parts: Parts, steps: int) -> Tensor:
-    """Return so many timesteps as Stable Diffusion has them: leading, with the scheduler's offset."""
-    return parts.schedule.timesteps(steps, "leading", parts.offset)
+    """Return so many timesteps, spaced as the model's scheduler says (Stable Diffusion's: leading, offset 1)."""
+    return parts.schedule.timesteps(steps, parts.spacing, parts.offset)
+
+
+def match_counts(**tensors: Tensor) -> list[Tensor]:
+    """Return tensors [n, ...] or [1, ...] as [n, ...] each; raise ValueError, which counts them, for others."""
+    n = max(map(len, tensors.values()))
+    if any(len(each) not in (1, n) for each in tensors.values()):
+        counts = ", ".join(f"{len(each)} {name.replace('_', ' ')}" for name, each in tensors.items())
+        raise ValueError(f"got {counts}: of each there must be as many as of the others, or one for all")
+    return [each.expand(n, *each.shape[1:]) for each in tensors.values()]
 
 
 def prepare_latents(parts: Parts, generators: Generators, size: tuple[int, int] | None = None) -> Tensor:
@@ -73,15 +82,18 @@ def text_to_image(
 ) -> Tensor:
     """Draw an image of each prompt: [n, 3, h, w] in [0, 1].
 
-    The start is noise of `seed` (image i has that of `first` + i), or `latents` if they are given.
+    The start is noise of `seed` (image i has that of `first` + i), or `latents` if they are given. Of prompts, negative
+    prompts and latents there are as many as images, or one for all. Raises ValueError for other counts, sizes, steps.
     """
-    cond, uncond = encode_prompt(parts, prompts), encode_prompt(parts, negative)
+    ts = timesteps(parts, steps)
+    given = {} if latents is None else {"latents": check_latents(parts, latents)}
+    cond, uncond, *x = match_counts(
+        prompts=encode_prompt(parts, prompts), negative_prompts=encode_prompt(parts, negative), **given
+    )
     generators = make_generators(seed, len(cond), first)
-    x = prepare_latents(parts, generators, size) if latents is None else latents.to(parts.device, parts.dtype)
+    start = x[0] if x else prepare_latents(parts, generators, size)
     denoise = text_denoiser(parts, cond, uncond, guidance)
-    with torch.no_grad():
-        x = sample(sampler, denoise, x, parts.schedule, timesteps(parts, steps), generators, callback=callback)
-    return decode(parts, x)
+    return decode(parts, sample(sampler, denoise, start, parts.schedule, ts, generators, callback=callback))
 
 
 def image_to_image(
@@ -100,25 +112,41 @@ def image_to_image(
 ) -> Tensor:
     """Draw prompts over images: add noise up to `strength` (0 to 1), and sample from there.
 
-    The idea of Meng et al. (2022, SDEdit, section 3): what the noise covers is drawn anew, what it leaves is kept.
+    The idea of Meng et al. (2022, SDEdit, section 3): what the noise covers is drawn anew, what it leaves is kept. At
+    strength 1 nothing is: it begins with pure noise. (The pipeline of diffusers noises the image there, too, and as
+    Stable Diffusion's schedule ends before pure noise, its brightness shines through.)
     """
     ts = truncate_timesteps(timesteps(parts, steps), strength)
     z, denoise = prepare_image_to_image(parts, images, prompts, negative, guidance)
     generators = make_generators(seed, len(z), first)
-    x = parts.schedule.add_noise(z, randn_like(z, generators), ts[:1].expand(len(z)))
-    with torch.no_grad():
-        x = sample(sampler, denoise, x, parts.schedule, ts, generators, callback=callback)
-    return decode(parts, x)
+    x = noised(parts, z, randn_like(z, generators), ts, strength)
+    return decode(parts, sample(sampler, denoise, x, parts.schedule, ts, generators, callback=callback))
+
+
+def noised(parts: Parts, z: Tensor, noise: Tensor, timesteps: Tensor, strength: float) -> Tensor:
+    """Return what sampling begins with at a strength: latents z with noise of the first timestep, at 1 noise alone."""
+    return noise if strength == 1 else parts.schedule.add_noise(z, noise, timesteps[:1].expand(len(z)))
+
+
+def check_latents(parts: Parts, latents: Tensor) -> Tensor:
+    """Return latents where the parts are, in their dtype; raise ValueError unless they are [n, channels, h/f, w/f]."""
+    channels = parts.unet.config.in_channels
+    if not isinstance(latents, Tensor) or latents.ndim != 4 or latents.shape[1] != channels:
+        got = list(latents.shape) if isinstance(latents, Tensor) else type(latents).__name__
+        raise ValueError(f"latents must be a tensor [n, {channels}, h/{parts.factor}, w/{parts.factor}], got {got}")
+    return latents.to(parts.device, parts.dtype)
 
 
 def prepare_image_to_image(
     parts: Parts, images: ImageInput, prompts: str | Sequence[str], negative: str | Sequence[str], guidance: float
 ) -> tuple[Tensor, Denoise]:
     """Return the latents of images [n, 4, h/f, w/f] and a denoiser for prompts; a single one of either serves all."""
-    z = encode_image(parts, images)
-    cond, uncond = encode_prompt(parts, prompts), encode_prompt(parts, negative)
-    z = z.expand(max(len(z), len(cond)), -1, -1, -1)
-    return z, text_denoiser(parts, cond.expand(len(z), -1, -1), uncond, guidance)
+    z, cond, uncond = match_counts(
+        images=encode_image(parts, images),
+        prompts=encode_prompt(parts, prompts),
+        negative_prompts=encode_prompt(parts, negative),
+    )
+    return z, text_denoiser(parts, cond, uncond, guidance)
 
 
 def truncate_timesteps(timesteps: Tensor, strength: float) -> Tensor:

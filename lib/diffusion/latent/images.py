@@ -40,10 +40,26 @@ def as_images(parts: Parts, images: ImageInput) -> Tensor:
 @torch.no_grad()
 def encode_image(parts: Parts, images: ImageInput) -> Tensor:
     """Return the latents of images: the mean of the encoder's posterior, scaled to a standard deviation of 1."""
-    return parts.vae.encode(as_images(parts, images)).latent_dist.mean * parts.vae.config.scaling_factor
+    z = parts.vae.encode(as_images(parts, images)).latent_dist.mean * parts.vae.config.scaling_factor
+    _check_finite(z, "the encoder of the autoencoder", parts)
+    return z
 
 
 @torch.no_grad()
 def decode(parts: Parts, latents: Tensor) -> Tensor:
-    """Return the images [n, 3, h, w] in [0, 1] that latents stand for."""
-    return (parts.vae.decode(latents / parts.vae.config.scaling_factor).sample / 2 + 0.5).clamp(0, 1)
+    """Return the images [n, 3, h, w] in [0, 1] that latents stand for.
+
+    Raises FloatingPointError for NaN or infinity in the latents, and in what the decoder makes of them.
+    """
+    _check_finite(latents, "the latents to be decoded", parts)
+    images = parts.vae.decode(latents / parts.vae.config.scaling_factor).sample / 2 + 0.5
+    _check_finite(images, "the decoder of the autoencoder", parts)
+    return images.clamp(0, 1)
+
+
+def _check_finite(x: Tensor, where: str, parts: Parts) -> None:
+    if not bool(x.isfinite().all()):
+        half = " (an autoencoder may overflow in float16: use bfloat16 or float32)"
+        raise FloatingPointError(
+            f"NaN or infinity from {where}, in {parts.dtype}{half * (parts.dtype == torch.float16)}"
+        )

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
-from lib.diffusion.latent.generation import text_denoiser, truncate_timesteps
+from lib.diffusion.latent.generation import match_counts, text_denoiser, truncate_timesteps
 from lib.diffusion.latent.images import ImageInput, encode_image
 from lib.diffusion.latent.parts import Parts
 from lib.diffusion.latent.text import encode_prompt
 from lib.diffusion.samplers import make_generators, randn_like
+
+MaskInput = Tensor | np.ndarray | Image.Image
 
 
 @torch.no_grad()
@@ -35,32 +39,27 @@ def difference(
     The images are noised to `strength`, with `draws` different noises; the absolute difference of the two predictions
     is averaged over these and over channels. Guidance would only multiply it.
     """
-    return latent_difference(parts, encode_image(parts, images), source, target, strength, draws, seed, first)
+    z, before, after = match_counts(
+        images=encode_image(parts, images), sources=encode_prompt(parts, source), targets=encode_prompt(parts, target)
+    )
+    return latent_difference(parts, z, before, after, strength, draws, seed, first)
 
 
 def latent_difference(
-    parts: Parts,
-    z: Tensor,
-    source: str | Sequence[str],
-    target: str | Sequence[str],
-    strength: float,
-    draws: int,
-    seed: int,
-    first: int,
+    parts: Parts, z: Tensor, source: Tensor, target: Tensor, strength: float, draws: int, seed: int, first: int
 ) -> Tensor:
-    """Return the same for the latents z [n, 4, h/f, w/f] of the images."""
+    """Return the same for the latents z [n, 4, h/f, w/f] of the images, and encoded prompts [n, length, width]."""
     if draws < 1:
         raise ValueError(f"draws must be at least 1, got {draws}")
     t = truncate_timesteps(parts.schedule.timesteps(len(parts.schedule)), strength)[:1].expand(len(z))
-    denoisers = [
-        text_denoiser(parts, encode_prompt(parts, prompt).expand(len(z), -1, -1)) for prompt in (source, target)
-    ]
+    denoisers = [text_denoiser(parts, prompt) for prompt in (source, target)]
     generators = make_generators(seed, len(z), first)
-    total = torch.zeros_like(z[:, 0])
-    for _ in range(draws):
-        x = parts.schedule.add_noise(z, randn_like(z, generators), t)
-        before, after = (denoise(x, t)[1] for denoise in denoisers)
-        total += (after - before).abs().mean(dim=1)
+    total = torch.zeros_like(z[:, 0], dtype=torch.promote_types(z.dtype, torch.float32))
+    with torch.no_grad():
+        for _ in range(draws):
+            x = parts.schedule.add_noise(z, randn_like(z, generators), t)
+            before, after = (denoise(x, t)[1] for denoise in denoisers)
+            total += (after.to(total) - before.to(total)).abs().mean(dim=1)
     return total / draws
 
 
@@ -116,15 +115,21 @@ def mask_from_difference(difference: Tensor, quantile: float = 0.99, threshold: 
     return close_mask(threshold_mask(normalise_difference(difference, quantile), threshold))
 
 
-def prepare_mask(parts: Parts, mask: Tensor, z: Tensor) -> Tensor:
+def prepare_mask(parts: Parts, mask: MaskInput, z: Tensor) -> Tensor:
     """Bring a mask [h, w] or [n, h, w], in pixels or on the grid, onto the grid of latents z: [n, 1, h/f, w/f].
 
-    A place of the grid may change if any of its pixels may. Raises ValueError for other sizes, and values but 0 and 1.
+    A place of the grid may change if any of its pixels may. Takes tensors, arrays, and PIL images, of which white may
+    change. Raises ValueError for other sizes, other counts, and values but 0 and 1 (in an image, 0 and 255).
     """
+    if isinstance(mask, Image.Image):
+        mask = torch.from_numpy(np.asarray(mask.convert("L")).copy()).float() / 255
+    mask = torch.as_tensor(mask)
     mask = mask[None] if mask.ndim == 2 else mask
     grid, pixels = list(z.shape[2:]), [side * parts.factor for side in z.shape[2:]]
-    if mask.ndim != 3 or list(mask.shape[1:]) not in (grid, pixels) or len(mask) not in (1, len(z)):
+    if mask.ndim != 3 or list(mask.shape[1:]) not in (grid, pixels):
         raise ValueError(f"a mask must be {pixels} pixels, or {grid} on the latents' grid, got {list(mask.shape)}")
+    if len(mask) not in (1, len(z)):
+        raise ValueError(f"one mask for all images, or one for each is needed: got {len(mask)} for {len(z)} images")
     mask = mask.to(z.device, z.dtype)
     if not bool(((mask == 0) | (mask == 1)).all()):
         raise ValueError(f"a mask is 0 or 1, got values from {mask.min():.3g} to {mask.max():.3g}")

@@ -26,7 +26,8 @@ from safetensors import SafetensorError, safe_open
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from lib.data import files
-from lib.diffusion.schedule import Schedule
+from lib.diffusion.denoise import check_prediction
+from lib.diffusion.schedule import SPACINGS, Schedule
 
 POCKET = "pocket"
 STABLE_DIFFUSION = "stable-diffusion-v1-5/stable-diffusion-v1-5"
@@ -39,6 +40,7 @@ WEIGHTS = {
 }
 NEEDED = ("tokenizer", *WEIGHTS, "scheduler")
 KINDS = {"linear": "linear", "scaled_linear": "scaled_linear", "squaredcos_cap_v2": "cosine"}
+REFUSED = ("clip_sample", "thresholding", "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas")
 PREDICTIONS = {"epsilon": "noise", "v_prediction": "v", "sample": "x0"}
 
 
@@ -46,7 +48,7 @@ PREDICTIONS = {"epsilon": "noise", "v_prediction": "v", "sample": "x0"}
 class Parts:
     """The parts of a text-to-image model, on one device and in one dtype.
 
-    `prediction` is what the U-Net predicts ("noise" or "v"); `offset` is added to the times of the steps.
+    `prediction` is what the U-Net predicts ("noise", "v" or "x0"); `spacing` and `offset` are those of the timesteps.
     """
 
     tokenizer: CLIPTokenizer
@@ -57,6 +59,7 @@ class Parts:
     prediction: str = "noise"
     offset: int = 1
     name: str = ""
+    spacing: str = "leading"
 
     @classmethod
     def load(
@@ -83,6 +86,8 @@ class Parts:
         for part in NEEDED:
             _check_part(folder, part, index, source)
         scheduler = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
+        schedule, prediction = schedule_from_config(scheduler), _prediction(scheduler)
+        check_prediction(schedule, prediction)
         options = {"torch_dtype": dtype, "use_safetensors": True, "local_files_only": True}
         text = CLIPTextModel.from_pretrained(
             folder / "text_encoder", dtype=dtype, use_safetensors=True, local_files_only=True
@@ -92,10 +97,11 @@ class Parts:
             text.to(device).eval().requires_grad_(False),
             AutoencoderKL.from_pretrained(folder / "vae", **options).to(device).eval().requires_grad_(False),
             UNet2DConditionModel.from_pretrained(folder / "unet", **options).to(device).eval().requires_grad_(False),
-            schedule_from_config(scheduler),
-            _prediction(scheduler),
+            schedule,
+            prediction,
             int(scheduler.get("steps_offset", 0)),
             str(source),
+            _spacing(scheduler),
         )
 
     @property
@@ -127,17 +133,30 @@ class Parts:
 
 
 def schedule_from_config(config: Mapping[str, Any]) -> Schedule:
-    """Return the schedule that the configuration of a scheduler of `diffusers` describes."""
+    """Return the schedule that the configuration of a scheduler of `diffusers` describes.
+
+    Raises ValueError for betas, and for settings, that are not understood here: none is read past.
+    """
+    if asked := [name for name in REFUSED if config.get(name)]:
+        raise ValueError(f"the scheduler asks for {', '.join(asked)}, which is not done here: set it to false")
     kind = config.get("beta_schedule", "linear")
     if kind not in KINDS or config.get("trained_betas") is not None:
         raise ValueError(f"the scheduler's betas are {kind!r}, known are {', '.join(KINDS)}")
-    return Schedule.make(
+    schedule = Schedule.make(
         KINDS[kind],
         int(config.get("num_train_timesteps", 1000)),
         float(config.get("beta_start", 1e-4)),
         float(config.get("beta_end", 0.02)),
         set_alpha_to_one=bool(config.get("set_alpha_to_one", True)),
     )
+    return schedule.rescaled() if config.get("rescale_betas_zero_snr") else schedule
+
+
+def _spacing(config: Mapping[str, Any]) -> str:
+    spacing = config.get("timestep_spacing", "leading")
+    if spacing not in SPACINGS:
+        raise ValueError(f"the scheduler's timestep_spacing is {spacing!r}, known are {', '.join(SPACINGS)}")
+    return spacing
 
 
 def _prediction(config: Mapping[str, Any]) -> str:

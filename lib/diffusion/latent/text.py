@@ -21,9 +21,12 @@ def encode_prompt(parts: Parts, prompts: str | Sequence[str]) -> Tensor:
     Prompts are padded to the tokenizer's length, or truncated, with a warning that says what was lost. A warning also
     names the words that a small vocabulary does not have.
     """
-    prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+    prompts = [prompts] if isinstance(prompts, str) else prompts
+    if not isinstance(prompts, Sequence) or not all(isinstance(prompt, str) for prompt in prompts):
+        raise ValueError(f"prompts must be a text or several, got {prompts!r}")
     if not prompts:
         raise ValueError("at least one prompt is needed")
+    prompts = list(prompts)
     length = parts.tokenizer.model_max_length
     for prompt in prompts:
         pieces = parts.tokenizer.tokenize(prompt, verbose=False)  # a warning for longer ones follows

@@ -16,7 +16,10 @@ def to_device(batch: Any, device: torch.device | str) -> Any:
         return {key: to_device(part, device) for key, part in batch.items()}
     if isinstance(batch, tuple | list):
         return tuple(to_device(part, device) for part in batch)
-    return batch.to(device, non_blocking=True) if isinstance(batch, Tensor) else batch
+    if not isinstance(batch, Tensor):
+        return batch
+    # A copy to the CPU that nobody waits for is read before it has arrived.
+    return batch.to(device, non_blocking=torch.device(device).type != "cpu")
 
 
 class DeviceCallback(Callback):

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lib.checks import wide
 from lib.learner.callback import Callback, LearnerState
 
 
@@ -14,7 +15,8 @@ class EMA(Callback):
     """Average the weights over the steps, validate with the average, and end the fit with it.
 
     average <- decay * average + (1 - decay) * weights (Polyak and Juditsky 1992), where `decay` grows to its value as
-    min(decay, (1 + n) / (10 + n)) over the first n steps. Buffers are copied, not averaged.
+    min(decay, (1 + n) / (10 + n)) over the first n steps. Buffers are copied, not averaged. The average is kept in
+    float32 or wider: in bfloat16 one that moves by less than 1/256 of itself does not move.
     """
 
     order = 50
@@ -30,13 +32,13 @@ class EMA(Callback):
 
     def before_fit(self, learn: LearnerState) -> None:
         self.steps = 0
-        self.averages = [p.detach().clone() for p in learn.model.parameters()]
+        self.averages = [wide(p.detach()).clone() for p in learn.model.parameters()]
 
     @torch.no_grad()
     def after_step(self, learn: LearnerState) -> None:
         self.steps += 1
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        torch._foreach_lerp_(self.averages, [p.detach() for p in learn.model.parameters()], 1 - decay)
+        torch._foreach_lerp_(self.averages, [wide(p.detach()) for p in learn.model.parameters()], 1 - decay)
 
     def before_valid(self, learn: LearnerState) -> None:
         if self.averages:
