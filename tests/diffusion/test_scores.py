@@ -104,3 +104,14 @@ def test_the_nearest_picture_is_found_in_batches():
     torch.testing.assert_close(far, torch.full((3,), 0.04), rtol=0, atol=1e-3)
     with pytest.raises(ValueError, match="images of one shape"):
         nearest(drawn[..., :3], real)
+
+
+def test_the_distance_of_a_copy_is_exactly_0_and_of_a_near_one_exact():
+    generator = torch.Generator().manual_seed(0)
+    real = 1 + torch.rand(100, 1, 32, 32, generator=generator)  # far from 0, where squared norms are large
+    index, far = nearest(real, real)
+    assert index.tolist() == list(range(100))
+    assert (far == 0).all()
+    nudged = real.clone()
+    nudged[:, 0, 5, 5] += 1e-3
+    torch.testing.assert_close(nearest(nudged, real)[1], torch.full((100,), 1e-3), rtol=1e-3, atol=0)
