@@ -105,7 +105,8 @@ def receptive_field(model: nn.Module, layer: str) -> ReceptiveField:
     """
     modules = {name: module for name, module in model.named_modules() if name}
     check_choice("layer", layer, modules)
-    with torch.no_grad(), training_modes(model):
+    # cuDNN's fast algorithms (Winograd, FFT) would spread a NaN over places that do not see it
+    with torch.no_grad(), training_modes(model), torch.backends.cudnn.flags(enabled=False):
         model.eval()
         for height in HEIGHTS:
             field = _measure_field(model, {modules[layer]: layer}, height)

@@ -39,7 +39,8 @@ def products(features: Tensor) -> Tensor:
     """Return the sum over places of each feature times each, of features [n, c, h, w]: [n, c, c]."""
     if features.ndim != 4:
         raise ValueError(f"expected features [n, c, h, w], got {list(features.shape)}")
-    return torch.stack([rows @ rows.mT for rows in wide(features).flatten(2)])  # twice as fast as one batched product
+    rows = wide(features).flatten(2)
+    return torch.stack([each @ each.mT for each in rows])  # on a CPU up to twice as fast as batched
 
 
 def style_loss(grams: Tensor, target: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ def build_objective(
     equally, or in the proportions that a mapping gives. With `relative` a layer's squared differences count against the
     mean square of its target, so that 1 is as far as a picture without features is, and weights mean the same for every
     network; without it they count as they are. `variation_weight` weighs the total variation. With `tile` pictures
-    are looked at in tiles of so many pixels a side, for those larger than memory. Raises ValueError
+    are looked at in tiles of so many pixels a side, for features larger than memory. Raises ValueError
     for a picture without layers, and where there is nothing to be like.
     """
     content_weights = layer_weights("content", content, content_layers, content_weight)

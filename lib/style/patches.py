@@ -1,4 +1,4 @@
-"""Pictures larger than memory: the loss and its gradient tile by tile, equal to those of the picture in one piece.
+"""Pictures whose features exceed memory: loss and gradient tile by tile, equal to those of the picture in one piece.
 
 A feature depends on its receptive field alone, so a tile with enough of its surroundings gives the features that the
 whole gives there. The content loss is a sum over places, and tiles add up. The style loss is none, but the Gram

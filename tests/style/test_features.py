@@ -117,6 +117,18 @@ def test_a_receptive_field_is_what_the_sums_say(layers, field):
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
 
 
+def test_a_receptive_field_is_found_without_the_algorithms_that_spread_a_nan():
+    class Asks(nn.Conv2d):
+        def forward(self, x):
+            seen.append(torch.backends.cudnn.enabled)
+            return super().forward(x)
+
+    seen, before = [], torch.backends.cudnn.enabled
+    receptive_field(nn.Sequential(Asks(3, 4, 3, padding=1)), "0")
+    assert set(seen) == {False}
+    assert torch.backends.cudnn.enabled == before
+
+
 def test_a_layer_that_looks_at_everything_has_no_receptive_field():
     net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.InstanceNorm2d(4))
     with pytest.raises(ValueError, match="layer '1' looks at the whole picture"):
