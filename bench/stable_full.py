@@ -38,7 +38,7 @@ BATCH = 20
 STEPS, GUIDANCE, NEGATIVE = 25, 7.5, 6.0
 STRENGTHS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 SHARES = ("right", "read", "shown", "lost", "kept", "success", "near")
-FEWER = 60  # edits at each strength
+FEWER = 60  # edits at each strength, of both ways
 Say = Callable[[str], None]
 
 
@@ -54,6 +54,10 @@ class Seen:
 
     def __contains__(self, name: str) -> bool:
         return name in self.scores
+
+    def first(self, n: int) -> Seen:
+        """Return the scores of the first n."""
+        return Seen({name: score[:n] for name, score in self.scores.items()}, self.machine)
 
     def mean(self, name: str) -> float:
         """The mean of a score; of what is right or wrong, the share in per cent."""
@@ -249,7 +253,8 @@ def _edits(judged: Judged) -> Iterator[Record]:
     for way, tried in (("image-to-image", plain), ("diffedit", masked)):
         for strength, seen in tried.items():
             for key in ("success", "near", "background"):
-                yield _record(f"strength/{way}/{strength:g}/{key}", key, seen, None, f"{way} at strength {strength:g}")
+                same = seen.first(fewer)  # both ways are compared over the same edits
+                yield _record(f"strength/{way}/{strength:g}/{key}", key, same, None, f"{way} at strength {strength:g}")
 
 
 def _by_kind(judged: Judged, seen: Seen, key: str) -> str:

@@ -31,8 +31,9 @@ The architecture of Stable Diffusion 1 in small, trained from scratch on drawn s
 everything that is done with a Stable Diffusion runs on a laptop and can be scored.
 
 - **It draws** one or two things on a background: {shapes}; in {colours}; on {backgrounds}. It knows
-  *small* and *large*, *left of*, *right of*, *above* and *below*, as in
-  `a red circle on a white background` or `a small blue star left of a pink ring on a striped background`.
+  *small* and *large*, as in `a red circle on a white background` or `a small blue star on a striped background`.
+- **It reads but does not obey** *left of*, *right of*, *above* and *below*: they were in its captions, and where both
+  things come right, they are placed as the words say about as often as by chance.
 - **It cannot** draw anything else. Other words are spelled letter by letter and mean nothing to it; three things,
   counting and negations in words were never seen.
 - A fifth of all triples of colour, shape and background was kept out of its training, as a test of what it composes.

@@ -89,6 +89,19 @@ def test_records_name_goal_machine_and_kinds(judged, monkeypatch):
     assert "at strength 0.5" in better.note
 
 
+def test_both_ways_are_compared_over_the_same_edits(judged, monkeypatch):
+    def scores(self, name, judge, *given, count=0):
+        keys = ("success", "near", "iou", "background", "outside")
+        return full.Seen({key: torch.arange(count or self.count).float() for key in keys}, "a machine")
+
+    monkeypatch.setattr(full.Judged, "scores", scores)
+    monkeypatch.setattr(full, "FEWER", 2)
+    found = {record.name: record for record in full._edits(judged) if "/strength/" in record.name}
+    assert {record.n for record in found.values()} == {2}
+    pair = (found[f"stable/strength/{way}/0.8/near"].value for way in ("image-to-image", "diffedit"))
+    assert len(set(pair)) == 1
+
+
 def test_the_peer_is_asked_as_it_comes(judged, monkeypatch):
     class Pipe:
         def generate_mask(self, image, target, *, source_prompt, generator):
