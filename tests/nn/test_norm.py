@@ -124,3 +124,61 @@ def test_groups_divide_the_channels():
 def test_momentum_is_a_share():
     with pytest.raises(ValueError, match=r"momentum must be in \[0, 1\], got 1.5"):
         BatchNorm(3, momentum=1.5)
+
+
+HALVES = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+
+
+@HALVES
+@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("scale", [3e-3, 1.0, 300.0])
+@pytest.mark.parametrize("weights", ["half", "float32"])
+def test_in_half_precision_answers_and_gradients_are_torchs(name, dtype, scale, weights):
+    """300 squared is infinite in float16; torch computes in float32 inside."""
+    generator = torch.Generator().manual_seed(0)
+    data = (torch.randn(8, C, 4, 5, generator=generator) * scale).to(dtype)
+    downstream = (torch.randn(8, C, 4, 5, generator=generator) * 1e-3).to(dtype)
+    results = []
+    for make in PAIRS[name]:
+        norm = make().to(dtype) if weights == "half" else make()
+        x = data.clone().requires_grad_()
+        y = norm(x)
+        y.backward(downstream)
+        results.append((y, x.grad))
+        assert (y.dtype, x.grad.dtype) == (dtype, dtype)
+        assert abs(y.float().std() - 1) < 0.4, "normalised, or nearly where eps counts"
+    (y, gradient), (theirs, their_gradient) = results
+    eps = torch.finfo(dtype).eps
+    torch.testing.assert_close(y, theirs, rtol=2 * eps, atol=2 * eps)
+    smallest = torch.finfo(dtype).tiny * eps
+    atol = 2 * eps * their_gradient.abs().max().item() + smallest
+    torch.testing.assert_close(gradient, their_gradient, rtol=0.02, atol=atol)
+
+
+@HALVES
+@pytest.mark.parametrize("name", PAIRS)
+def test_under_autocast_the_dtype_is_torchs_and_the_averages_stay_finite(name, dtype):
+    ours, theirs = (make() for make in PAIRS[name])
+    x = torch.randn(8, C, 4, 5, generator=torch.Generator().manual_seed(0)) * 300
+    with torch.autocast("cpu", dtype):
+        for given in (x, x.to(dtype)):
+            a, b = ours(given), theirs(given)
+            assert a.dtype == b.dtype
+            torch.testing.assert_close(a, b, rtol=2 * torch.finfo(dtype).eps, atol=2 * torch.finfo(dtype).eps)
+    for mine, its in zip(ours.buffers(), theirs.buffers(), strict=True):
+        assert mine.isfinite().all()
+        torch.testing.assert_close(mine, its, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@HALVES
+@pytest.mark.parametrize("name", PAIRS)
+def test_under_autocast_on_a_gpu_the_dtype_is_torchs(name, dtype):
+    ours, theirs = (make().cuda() for make in PAIRS[name])
+    x = torch.randn(8, C, 4, 5, device="cuda") * 300
+    with torch.autocast("cuda", dtype):
+        for given in (x, x.to(dtype)):
+            a, b = ours(given), theirs(given)
+            assert a.dtype == b.dtype
+            torch.testing.assert_close(a.float(), b.float(), rtol=0.02, atol=0.02)
