@@ -38,7 +38,7 @@ class ClaimError(AssertionError):
 
 
 def start(budget: str = "auto", seed: int = 42) -> Run:
-    """Open a post: seed everything, pick the device, set the figures' style, and say so in one line.
+    """Open a post: seed everything, pick the device (in full float32), set the figures' style, and say so in one line.
 
     `budget` is "smoke" (seconds, never the network), "cpu" (a minute on a laptop), "gpu" (the published results) or
     "auto", which is "gpu" where there is one and "cpu" elsewhere. "gpu" without a GPU runs on the CPU, with a warning;
@@ -53,6 +53,7 @@ def start(budget: str = "auto", seed: int = 42) -> Run:
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 - libraries that draw from the global state are seeded too
     torch.manual_seed(seed)
+    torch.backends.cudnn.allow_tf32 = False  # else a GPU rounds what goes into a convolution to 10 bits
     plots.use_style()
     print(f"budget {chosen} · device {device} · seed {seed} · torch {torch.__version__}")
     if chosen == "gpu" and hardware.scale():

@@ -74,6 +74,13 @@ def test_the_seed_seeds_everything():
     assert all(a != b for a, b in zip(draws(7), draws(8), strict=True))
 
 
+def test_a_gpu_computes_in_full_float32():
+    torch.backends.cudnn.allow_tf32 = True
+    post.start("smoke")
+    assert not torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32
+
+
 def test_pick_wants_all_three():
     with pytest.raises(TypeError):
         post.start("smoke").pick(smoke=1, cpu=2)

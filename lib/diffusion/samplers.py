@@ -123,7 +123,7 @@ def sample_euler_ancestral(
     """Euler's method down to sigma'^2 / sigma, then fresh noise up to sigma' (k-diffusion's sampler of this name)."""
 
     def step(x: Tensor, x0: Tensor, noise: Tensor, now: Level, then: Level) -> Tensor:
-        kept = then.sigma / now.sigma if now.sigma else 1.0
+        kept = min(1.0, then.sigma / now.sigma) if now.sigma else 1.0
         x_next = then.alpha_t * x0 + then.sigma_t * kept * noise
         fresh = then.sigma_t * (1 - kept**2) ** 0.5
         return x_next + fresh * randn_like(x, generators) if fresh else x_next

@@ -150,7 +150,8 @@ def fixup_(
 
     `branches` holds the m linear or convolutional layers of each residual branch, in order. The last of each and the
     classifier `head` become zero, so that each block begins as its shortcut; the others get Kaiming weights times
-    L^(-1 / (2m - 2)), so that one step of training changes the net's output by an amount that does not grow with L.
+    L^(-1 / (2m - 2)), so that what one step of these layers changes of the net's output does not grow with L (the
+    paper's argument; scalars beside them, of which it adds some to each block, are not in it).
     """
     if not branches or any(not branch for branch in branches):
         raise ValueError("fixup_: each residual branch needs its layers, got none")

@@ -13,7 +13,6 @@ from lib.diffusion import Schedule, denoiser, samplers
 from tests.diffusion.models import mixture
 
 KINDS = {
-    "linear": {},
     "scaled_linear": {"beta_start": 0.00085, "beta_end": 0.012},
     "cosine": {},
 }
@@ -48,24 +47,33 @@ def sampled(name, schedule, prediction, ts, dtype, n=64):
     return samplers.sample(name, denoise, start(n, dtype), schedule, ts, samplers.make_generators(1, n)).double()
 
 
+def lost(name, schedule, prediction, ts):
+    """Return by how much a rounding grows, however the sampler is written.
+
+    A network's noise is multiplied by sigma to become an image; Heun's correction multiplies a difference of images.
+    """
+    levels = [*(schedule.level(t) for t in ts.tolist()), schedule.last]
+    steps = [(a, b) for a, b in itertools.pairwise(levels) if b.sigma]
+    grown = 1 + (levels[0].sigma if prediction == "noise" else 0)
+    return grown * (1 + max([b.alpha_t * (a.sigma / b.sigma - 1) / 2 for a, b in steps], default=0) * (name == "heun"))
+
+
 @pytest.mark.parametrize("name", samplers.SAMPLERS)
-@pytest.mark.parametrize(("kind", "to_one"), itertools.product(KINDS, [True, False]))
+@pytest.mark.parametrize(("kind", "to_one"), list(itertools.product(KINDS, [True, False])))
 @pytest.mark.parametrize("spacing", SPACINGS)
 @pytest.mark.parametrize("prediction", ["noise", "v", "x0"])
 def test_float32_and_bfloat16_draw_what_float64_draws(name, kind, to_one, spacing, prediction):
     schedule = schedule_of(kind, to_one)
-    for steps in (1, 2, 7, 50):
+    for steps in (1, 2, 7, 20):
         ts = times(schedule, spacing, steps)
         wanted = sampled(name, schedule, prediction, ts, torch.float64)
         for dtype, bound in EXACT.items():
-            if prediction == "noise" and dtype == torch.bfloat16 and schedule.level(ts[0].item()).sigma > 20:
-                continue  # x0 = (x - sigma * noise) / alpha: of two numbers that differ by less than their rounding
             if name in samplers.STOCHASTIC and dtype == torch.bfloat16:
                 found = sampled(name, schedule, prediction, ts, dtype)
                 assert found.isfinite().all()
                 continue  # other random numbers: torch draws them in the dtype
             error = (sampled(name, schedule, prediction, ts, dtype) - wanted).abs().median()
-            assert error < bound, (steps, dtype)
+            assert error < bound * lost(name, schedule, prediction, ts), (steps, dtype)
 
 
 @pytest.mark.parametrize("name", samplers.SAMPLERS)
@@ -95,7 +103,7 @@ def test_from_a_time_with_no_image_at_all(name, prediction, spacing):
 @pytest.mark.parametrize("name", ["euler", "euler-ancestral", "heun", "lms", "ddim", "dpm-solver"])
 def test_few_steps_in_bfloat16_are_as_good_as_its_digits(name):
     """Written with x / alpha_t - sigma * noise, Euler's step lost everything here: relative error 1.3."""
-    schedule = schedule_of("linear", to_one=True)
+    schedule = Schedule.make("linear")
     ts = schedule.timesteps(4)
     wanted = samplers.sample(
         name,
@@ -125,11 +133,10 @@ class Fixed(torch.Generator):
         self.manual_seed(3)
 
 
-@pytest.mark.parametrize("to_one", [True, False])
-@pytest.mark.parametrize("spacing", ["trailing", "linspace", "leading"])
-def test_dpm_solver_ends_with_a_step_of_first_order(to_one, spacing):
+@pytest.mark.parametrize("spacing", ["trailing", "linspace"])
+def test_dpm_solver_ends_with_a_step_of_first_order(spacing):
     """An extrapolation into the last, long step did harm where the schedule does not end at 1."""
-    schedule = schedule_of("scaled_linear", to_one)
+    schedule = schedule_of("scaled_linear", to_one=False)
     wanted = sampled("heun", schedule, "v", schedule.timesteps(1000), torch.float64)
     errors = {
         name: (sampled(name, schedule, "v", times(schedule, spacing, 7), torch.float64) - wanted).abs().mean().item()
@@ -142,7 +149,7 @@ def test_dpm_solver_ends_with_a_step_of_first_order(to_one, spacing):
                                                    ("dpm-solver", 1.6, 2.6), ("lms", 2.5, 5.0)])  # fmt: skip
 def test_the_order_of_a_sampler_shows(name, low, high):
     """Halving the steps divides the error by two to the order, before the last step, which is of first order."""
-    schedule = schedule_of("linear", to_one=True)
+    schedule = Schedule.make("linear")
     denoise = denoiser(mixture(schedule, "v", spread=0.7), schedule, "v")
 
     def before_the_last(name, steps):
@@ -177,7 +184,7 @@ def test_noise_cannot_be_predicted_where_there_is_nothing_else():
 
 
 def test_samplers_keep_no_graph():
-    schedule, weight = schedule_of("linear", to_one=True), torch.ones((), requires_grad=True)
+    schedule, weight = Schedule.make("linear"), torch.ones((), requires_grad=True)
 
     def denoise(x, t):
         return x * weight, x * 0

@@ -29,6 +29,10 @@ def simulated(name):
         for dtype in {torch.float32, wide}:
             a, b = matrix(m, k, dtype, layout, 1), matrix(k, n, dtype, LAYOUTS[index % 3], 2)
             assert_is_product(KERNELS[name](a, b), a, b)
+    cuda.MAX_BLOCKS_DOWN = 1  # so that a grid is too low for all rows, as it is beyond a million on a GPU
+    a, b = torch.randn(*((cuda.SIDE + 2, 3) if name == "cuda_tiled" else (35, 5))), torch.randn(3, 4)
+    b = b if name == "cuda_tiled" else torch.randn(5, 4)
+    assert_is_product(KERNELS[name](a, b), a, b)
     print(f"simulated {name}")
 
 

@@ -105,3 +105,19 @@ def test_diffedit_takes_a_mask_and_an_empty_one_gives_the_picture_back(parts):
 def test_settings_out_of_range_are_named(parts, call, message):
     with pytest.raises(ValueError, match=message):
         call(parts)
+
+
+def test_a_step_that_breaks_is_named_and_so_is_a_part(parts):
+    ts, x = timesteps(parts, 4), torch.zeros(1, 4, 16, 16)
+    calls = []
+
+    def breaks(x, t):
+        calls.append(t)
+        return x * (float("nan") if len(calls) > 2 else 0), x
+
+    with pytest.raises(FloatingPointError, match="NaN or infinity in step 2, at time 251"):
+        masked_ddim(parts, breaks, x, ts, torch.ones(1, 1, 16, 16), lambda step: x)
+    with pytest.raises(FloatingPointError, match=r"from the latents to be decoded, in torch\.float32"):
+        decode(parts, x * float("nan"))
+    with pytest.raises(FloatingPointError, match="from the decoder of the autoencoder"):
+        decode(parts, x + 3e38)

@@ -12,6 +12,7 @@ from diffusers import DDIMScheduler, PNDMScheduler
 from huggingface_hub.errors import LocalEntryNotFoundError, RevisionNotFoundError
 
 from lib.diffusion.latent import parts as module
+from lib.diffusion.latent import text_to_image, timesteps
 from lib.diffusion.latent.parts import Parts, schedule_from_config
 from tests.diffusion.latent.hub import serve
 
@@ -45,6 +46,44 @@ def test_another_scheduler_of_the_same_model_gives_the_same_schedule(copy, parts
 def test_what_is_predicted_is_read_from_the_scheduler(copy, kind, ours):
     DDIMScheduler(prediction_type=kind, clip_sample=False).save_pretrained(copy / "scheduler")
     assert Parts.load(copy).prediction == ours
+
+
+def write(copy, **settings):
+    path = copy / "scheduler" / "scheduler_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **settings}))
+
+
+@pytest.mark.parametrize("spacing", ["leading", "linspace", "trailing"])
+def test_the_spacing_of_timesteps_is_the_schedulers(copy, spacing):
+    write(copy, timestep_spacing=spacing, steps_offset=1 if spacing == "leading" else 0)
+    scheduler = DDIMScheduler.from_pretrained(copy / "scheduler")
+    scheduler.set_timesteps(7)
+    assert timesteps(Parts.load(copy), 7).round().long().tolist() == scheduler.timesteps.tolist()
+
+
+def test_zero_terminal_snr_is_the_schedulers(copy):
+    write(
+        copy, rescale_betas_zero_snr=True, timestep_spacing="trailing", steps_offset=0, prediction_type="v_prediction"
+    )
+    scheduler = DDIMScheduler.from_pretrained(copy / "scheduler")
+    parts = Parts.load(copy)
+    assert parts.schedule.zero_snr
+    assert torch.allclose(parts.schedule.alpha_bar, scheduler.alphas_cumprod.double(), atol=1e-6)
+    assert parts.schedule.final_alpha_bar == pytest.approx(scheduler.final_alpha_cumprod.item(), abs=1e-6)
+    assert text_to_image(parts, "a star", steps=3).isfinite().all()
+    write(copy, prediction_type="epsilon")
+    with pytest.raises(ValueError, match="must predict v or x0, got 'noise'"):
+        Parts.load(copy)
+
+
+@pytest.mark.parametrize("setting", ["clip_sample", "thresholding", "use_karras_sigmas"])
+def test_a_setting_that_is_not_obeyed_is_refused(copy, setting):
+    write(copy, **{setting: True})
+    with pytest.raises(ValueError, match=f"the scheduler asks for {setting}, which is not done here"):
+        Parts.load(copy)
+    write(copy, **{setting: False}, timestep_spacing="random")
+    with pytest.raises(ValueError, match="timestep_spacing is 'random', known are leading, linspace, trailing"):
+        Parts.load(copy)
 
 
 def test_unknown_betas_and_predictions_are_named(copy):
