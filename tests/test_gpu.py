@@ -107,3 +107,11 @@ def test_where_there_is_no_gpu_kernels_are_simulated():
     }
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=True)
     assert done.stdout.split() == ["True"]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_gpu_the_peak_is_that_of_the_call(monkeypatch):
+    monkeypatch.undo()
+    size = 64 * 2**20
+    assert size <= gpu.peak_memory(lambda: torch.empty(size, dtype=torch.uint8, device="cuda")) < 1.1 * size + 2**22

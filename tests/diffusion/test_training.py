@@ -1,6 +1,7 @@
 """What a denoiser is trained on, and that a learner trains one."""
 
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -140,3 +141,14 @@ def test_min_snr_is_one_weight_for_the_picture_whatever_is_predicted(prediction)
 def test_what_cannot_be_trained_is_refused(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_errors_of_half_precision_are_squared_in_single(dtype):
+    learn = SimpleNamespace(
+        preds=torch.tensor([[300.0, -300.0], [1e-3, 0.0]], dtype=dtype),
+        targets=torch.zeros(2, 2),
+        inputs=(None, torch.zeros(2)),
+    )
+    WeightedLoss(lambda t: t + 1).loss(learn)
+    assert learn.loss_value.item() == pytest.approx(45_000, rel=0.01)

@@ -66,3 +66,12 @@ def test_the_expanded_form_never_gives_nan_and_loses_digits_far_from_the_origin(
     assert not expanded.isnan().any()
     assert (distance.pairwise(x, x, "einsum") - exact).abs().max() < 1e-5
     assert (expanded - exact).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("method", distance.METHODS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_in_half_precision_a_distance_whose_square_overflows_is_right(method, dtype):
+    x, y = torch.tensor([[400.0, 0.0], [0.0, 3.0]], dtype=dtype), torch.tensor([[0.0, 300.0]], dtype=dtype)
+    found = distance.pairwise(x, y, method)
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.float(), torch.tensor([[500.0], [297.0]]), rtol=0.01, atol=0)

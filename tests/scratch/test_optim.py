@@ -181,3 +181,24 @@ def test_an_optimiser_must_say_how_a_parameter_moves():
     weight.grad = torch.ones(1)
     with pytest.raises(NotImplementedError, match="define update"):
         Optimiser([weight], {"lr": 0.1}).step()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@by_case
+def test_in_half_precision_each_goes_where_it_goes_in_float64(kind, options, dtype):
+    """A gradient of 300 has no square in float16, and in bfloat16 an average of slow moves would not move."""
+    ends = []
+    for kept in (dtype, torch.float64):
+        parameter = torch.ones(4, dtype=dtype).to(kept).requires_grad_()
+        optimiser = kind([parameter], **options)
+        for step in range(50):
+            sizes = (300.0, 1e-3, 1.0 + 0.003 * step, 5.0 * math.cos(step))
+            parameter.grad = torch.tensor(sizes, dtype=dtype).to(kept)
+            optimiser.step()
+        ends.append([state for state in optimiser.state[parameter].values() if isinstance(state, torch.Tensor)])
+        assert parameter.dtype == kept
+        assert parameter.isfinite().all()
+    for ours, exact in zip(*ends, strict=True):
+        assert ours.dtype == torch.float32
+        # The parameter itself is rounded, and with weight decay is part of the gradient.
+        torch.testing.assert_close(ours.double(), exact, rtol=0.1 if "weight_decay" in options else 0.02, atol=0.02)

@@ -83,3 +83,17 @@ def test_shapes_that_do_not_fit_are_named():
         gram(torch.zeros(3, 4, 4))
     with pytest.raises(ValueError, match=r"two pixels a side or more, got \[1, 3, 1, 4\]"):
         total_variation(torch.zeros(1, 3, 1, 4))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_in_half_precision_sums_and_squares_stay_finite(dtype):
+    features = (torch.randn(1, 4, 64, 64, generator=torch.Generator().manual_seed(0)) * 300).to(dtype)
+    wide, far = features.float(), torch.zeros_like(features)
+    for ours, exact in (
+        (gram(features), gram(wide)),
+        (content_loss(features, far), content_loss(wide, far.float())),
+        (style_loss(gram(features), gram(far)), style_loss(gram(wide), gram(far.float()))),
+        (total_variation(features), total_variation(wide)),
+    ):
+        assert ours.isfinite().all()
+        torch.testing.assert_close(ours.float(), exact, rtol=0.02, atol=0)

@@ -11,6 +11,7 @@ import torch
 from diffusers import DDIMScheduler, PNDMScheduler
 from huggingface_hub.errors import LocalEntryNotFoundError, RevisionNotFoundError
 
+from lib.diffusion import latent
 from lib.diffusion.latent import parts as module
 from lib.diffusion.latent import text_to_image, timesteps
 from lib.diffusion.latent.parts import Parts, schedule_from_config
@@ -241,3 +242,19 @@ def test_saving_memory_changes_no_picture(stable_folder, parts):
     saving = Parts.load(stable_folder).save_memory()
     with torch.no_grad():
         assert torch.allclose(saving.vae.decode(x).sample, parts.vae.decode(x).sample, atol=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.filterwarnings("ignore:the model never saw")
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_on_a_gpu_half_precision_draws_and_edits_nearly_the_same(stable_folder, dtype):
+    half, full = (Parts.load(stable_folder, device="cuda", dtype=d) for d in (dtype, torch.float32))
+    image, mask = torch.rand(1, 3, 32, 32), torch.ones(32, 32)
+    for draw in (
+        lambda parts: text_to_image(parts, "a star", steps=4),
+        lambda parts: latent.image_to_image(parts, image, "a star", steps=4),
+        lambda parts: latent.inpaint(parts, image, mask, "a star", steps=4),
+        lambda parts: latent.diffedit(parts, image, "a ring", "a star", mask=mask, steps=4, draws=1).images,
+    ):
+        assert (draw(half).float() - draw(full)).abs().mean() < 0.05

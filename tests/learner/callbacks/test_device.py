@@ -39,3 +39,17 @@ def test_model_and_batches_are_moved_together():
 def test_a_device_is_where_the_model_was_moved():
     same_device = learner([DeviceCallback("cpu")]).fit(1)
     assert same(weights(same_device.model), weights(learner().fit(1).model))
+
+
+def test_a_copy_to_the_cpu_is_waited_for(monkeypatch):
+    """One that is not waited for is read before it has arrived."""
+    asked, to = [], torch.Tensor.to
+
+    def spy(tensor, device, non_blocking=False):
+        asked.append((str(device), non_blocking))
+        return to(tensor, device)
+
+    monkeypatch.setattr(torch.Tensor, "to", spy)
+    to_device((torch.ones(1), torch.ones(1)), "cpu")
+    to_device(torch.ones(1), torch.device("meta"))
+    assert asked == [("cpu", False), ("cpu", False), ("meta", True)]

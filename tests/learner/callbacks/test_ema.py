@@ -73,3 +73,22 @@ def test_a_cancelled_fit_ends_with_the_average():
 def test_a_decay_out_of_range_is_refused(decay):
     with pytest.raises(ValueError, match=f"decay must be at least 0 and below 1, got {decay}"):
         EMA(decay)
+
+
+def test_the_average_of_a_model_in_bfloat16_moves():
+    """In bfloat16 an average that moves by less than 1/256 of itself would stay where it began."""
+    ema, model = EMA(0.999), net().to(torch.bfloat16)
+    learn = learner([ema], model=model)
+    ema.before_fit(learn)
+    start = [p.clone() for p in ema.averages]
+    assert {p.dtype for p in ema.averages} == {torch.float32}
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(0.05)
+    ema.steps = 10_000
+    for _ in range(5):
+        ema.after_step(learn)
+    for before, now, end in zip(start, ema.averages, model.parameters(), strict=True):
+        expected = before + (end.float() - before) * (1 - 0.999**5)
+        torch.testing.assert_close(now, expected, rtol=1e-4, atol=1e-6)
+        assert not torch.equal(now, before)

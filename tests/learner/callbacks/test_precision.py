@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lib.learner import Callback, ClipGradients, DataLoaders, MixedPrecision, Recorder
+from lib.learner import Callback, ClipGradients, DataLoaders, DeviceCallback, MixedPrecision, Recorder
 from tests.learner.problem import AdamW, learner, loaders, raising, same
 
 
@@ -69,3 +69,14 @@ def test_autocast_ends_with_an_error(event):
 def test_other_precisions_are_refused():
     with pytest.raises(ValueError, match=r"expected torch.bfloat16 or torch.float16, got torch.float64"):
         MixedPrecision(torch.float64)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_on_a_gpu_half_precision_trains_nearly_as_single(dtype):
+    ours, theirs = Recorder(), Recorder()
+    learner([DeviceCallback("cuda"), MixedPrecision(dtype), ours], AdamW).fit(2)
+    learner([DeviceCallback("cuda"), theirs], AdamW).fit(2)
+    assert ours.losses == pytest.approx(theirs.losses, rel=0.1)
+    assert not torch.is_autocast_enabled("cuda")
