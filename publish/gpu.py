@@ -34,7 +34,11 @@ LONG = {"stable-full": 6, "diffusion-full": 8, "fashion": 8}  # too long to be r
 UNKNOWN = 3
 ACCOUNT = "bench/account.json"
 DONE, FAILED, REFUSED, CUT, WAITING = "done", "failed", "not to be published", "cut off", "no time"
-CARD = "import torch; print(torch.cuda.get_device_name() if torch.cuda.is_available() else '')"
+# Prints the card's name, when all is there that executing a post takes.
+CARD = """
+import datasets, diffusers, ipykernel, nbclient, nbformat, papermill, psutil, torch, torchvision, transformers
+print(torch.cuda.get_device_name() if torch.cuda.is_available() else "")
+"""
 GRACE = 30.0  # seconds for a post or measurement to end when it is cut off
 
 
@@ -224,11 +228,14 @@ class _Campaign:
 
 
 def _card(scale: str | None) -> str:
-    """Name the GPU, asking torch in a process of its own."""
+    """Name the GPU, asking torch in a process of its own; raise UsageError, before any time is spent, if it cannot."""
     done = subprocess.run([sys.executable, "-c", CARD], capture_output=True, text=True)
     if done.returncode:
-        raise UsageError(f"torch cannot be used: {done.stderr.strip().splitlines()[-1]}")
-    name = done.stdout.strip()
+        why = done.stderr.strip().splitlines()[-1]
+        raise UsageError(
+            f"not all is here that posts need: {why} (WHEELS=folder brings packages to where no network is)"
+        )
+    name = done.stdout.strip().rpartition("\n")[2]
     if not name and not scale:
         raise UsageError("there is no GPU here; LIB_GPU_SCALE=1000 rehearses on the CPU what a GPU would do")
     return f"a rehearsal on {name or 'the CPU'}, sizes divided by {scale}" if scale else name

@@ -220,4 +220,4 @@ def test_without_a_gpu_it_says_how_to_rehearse(tmp_path, monkeypatch, capsys):
     assert "there is no GPU here; LIB_GPU_SCALE=1000 rehearses" in capsys.readouterr().err
     monkeypatch.setattr(gpu, "CARD", "raise ImportError('no torch')")
     assert main(["--root", str(tmp_path), "gpu"]) == 2
-    assert "torch cannot be used: ImportError: no torch" in capsys.readouterr().err
+    assert "not all is here that posts need: ImportError: no torch (WHEELS=folder" in capsys.readouterr().err
