@@ -135,3 +135,19 @@ def test_a_busy_loop_is_seen() -> None:
         beside = idle_cores()
         loop.kill()
     assert beside <= (os.cpu_count() or 1) - 0.5
+
+
+def test_a_kernel_ignores_what_says_nothing_about_the_post(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONWARNINGS", "ignore:mine")
+    monkeypatch.delenv("LIB_GPU_SCALE", raising=False)
+    texts = ("IProgress not found. Please", "the model never saw these", "mine", "other")
+    code = f"import warnings\nfor text in {texts}:\n    warnings.warn(text)"
+
+    def warned() -> str:
+        env = environment(tmp_path, hub=False)
+        return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stderr
+
+    said = warned()
+    assert [text in said for text in ("IProgress", "the model", "mine", "other")] == [False, True, False, True]
+    monkeypatch.setenv("LIB_GPU_SCALE", "1000")
+    assert "the model" not in warned()
