@@ -24,7 +24,7 @@ QUIET = {
     "TRANSFORMERS_VERBOSITY": "error",
 }
 NO_WIDGETS = "ignore:IProgress not found"  # what a Jupyter without its widgets says of progress bars, which are off
-STAND_IN = "ignore:the model never saw"  # in a rehearsal a small model stands in for a large one
+STAND_IN = ("ignore:the model never saw", "ignore:a prompt has")  # in a rehearsal a small model stands in for a large
 
 
 def environment(root: Path, *, hub: bool, jobs: int = 1, committed: bool = False) -> dict[str, str]:
@@ -39,7 +39,7 @@ def environment(root: Path, *, hub: bool, jobs: int = 1, committed: bool = False
         ours["LIB_WILL_BE_COMMITTED"] = "1"
     if not hub:
         ours["HF_HUB_OFFLINE"] = "1"
-    ignored = [NO_WIDGETS, *([STAND_IN] if os.environ.get("LIB_GPU_SCALE") else [])]
+    ignored = [NO_WIDGETS, *(STAND_IN if os.environ.get("LIB_GPU_SCALE") else ())]
     ours["PYTHONWARNINGS"] = ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), *ignored]))
     shared = {"OMP_NUM_THREADS": str(threads(jobs))} if jobs > 1 else {}
     return shared | dict(os.environ) | ours
