@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 
@@ -67,7 +67,9 @@ def array(picture: Tensor) -> np.ndarray:
 
 def _decoded(image: Image.Image) -> np.ndarray:
     """Return a Pillow image of any mode, upright: grey [h, w], RGB [h, w, 3], or either with its opacity besides."""
-    image = ImageOps.exif_transpose(image)
+    image.load()  # some files tell how to turn it after its pixels
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+        image = ImageOps.exif_transpose(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return _deep(image)
     if image.has_transparency_data:
@@ -81,7 +83,7 @@ def _deep(image: Image.Image) -> np.ndarray:
     values, most = np.asarray(image), np.iinfo(np.uint16).max
     if image.mode == "I" and ((values >= 0) & (values <= most)).all():  # 32 bits, as which it reads some files of 16
         values = values.astype(np.uint16)
-    transparent = image.info.get("transparency")
+    transparent = image.info.get("transparency") if values.dtype.kind == "u" else None
     return values if transparent is None else np.stack([values, (values != transparent) * values.dtype.type(most)], -1)
 
 

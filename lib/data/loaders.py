@@ -186,11 +186,12 @@ class inplace:
         self.function(batch)
         return batch
 
-    def __reduce__(self) -> str | tuple:
-        """Pickle as a name what decorates one, as functions are: under the function's name a module has this object."""
+    def __reduce__(self) -> tuple:
         name = getattr(self, "__qualname__", "")
-        named = getattr(sys.modules.get(self.__module__), name, None) is self
-        return name if named else (inplace, (self.function,))
+        if getattr(sys.modules.get(self.__module__), name, None) is self:
+            # As a decorator this took the name by which the function would be found: it is found in here.
+            self.function.__qualname__ = f"{name}.function"
+        return inplace, (self.function,)
 
 
 def image_transform(transform: Callable[[Any], Tensor] | None = None, column: str = "image") -> Callable[[dict], dict]:

@@ -204,11 +204,10 @@ class Learner:
         Returns the losses on the way and a suggestion (Smith 2017, arXiv 1506.01186, section 3.3).
         """
         finder = LRFinder(start, stop, steps)
+        epochs = -(-steps // _count_batches(self.data.train, "the loader for train"))
         with self._aside(self.data.train, weights=True) as learn:
             learn.callbacks = [callback for callback in self.callbacks if not callback.whole_fit]
-            learn.fit(
-                -(-steps // _count_batches(self.data.train, "the loader for train")), lr=start, callbacks=[finder]
-            )
+            learn.fit(epochs, lr=start, callbacks=[finder])
         return finder.result()
 
     def _loader(self, loader: Iterable | None) -> Iterable:
