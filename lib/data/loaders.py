@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, update_wrapper
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
 
 from lib.data.dataset import Dataset, Split
+from lib.data.images import pixels
 
 Transform = Callable[[Tensor], Tensor]
 
@@ -28,10 +31,17 @@ class DataLoaders:
     def from_splits(cls, splits: Mapping[str, Any], batch_size: int, *, seed: int = 0, **options: Any) -> DataLoaders:
         """Make two torch `DataLoader`s of the first two splits of a Hugging Face `DatasetDict`, the first shuffled.
 
-        Batches are tuples of columns, see `collate_dict`; `options` (num_workers, ...) go to both loaders.
+        Batches are tuples of columns, see `collate_dict`; `options` (num_workers, ...) go to both loaders. Raises
+        ValueError for fewer splits, and for one that streams.
         """
         if len(splits) < 2:
             raise ValueError(f"a training and a validation split are needed, got {list(splits)}")
+        for name, split in list(splits.items())[:2]:
+            if not hasattr(split, "__len__"):
+                raise ValueError(
+                    f"split {name!r} streams: it has no length and cannot be shuffled as a whole. Load it without "
+                    "streaming, or make loaders of your own that shuffle a buffer and have a __len__, batches a pass"
+                )
         train, valid = list(splits.values())[:2]
         return cls(
             DataLoader(
@@ -122,12 +132,23 @@ def in_memory(
 
 
 def _compose(first: Transform, second: Transform | None) -> Transform:
-    return first if second is None else lambda x: second(first(x))
+    return first if second is None else partial(_then, first, second)
+
+
+def _then(first: Transform, second: Transform, x: Tensor) -> Tensor:
+    return second(first(x))
 
 
 def as_float(images: Tensor) -> Tensor:
-    """Turn bytes (0 black, 255 white) into float32 in [0, 1]; floating tensors stay as they are."""
-    return images if images.is_floating_point() else images.float().div_(255)
+    """Turn bytes (0 black, 255 white) into float32 in [0, 1]; floating tensors stay as they are.
+
+    Raises ValueError for other numbers, of which it is not known what is white.
+    """
+    if images.is_floating_point():
+        return images
+    if images.dtype != torch.uint8:
+        raise ValueError(f"expected bytes, or floats in [0, 1], got {images.dtype}")
+    return images.float().div_(255)
 
 
 @dataclass(frozen=True)
@@ -151,77 +172,124 @@ class Normalise:
         return (as_float(x) - self.mean).div_(self.std)
 
 
-def inplace(function: Callable[[dict], Any]) -> Callable[[dict], dict]:
-    """Let a function that changes a batch (a dict of columns) return it, as `Dataset.with_transform` asks."""
+class inplace:
+    """Let a function that changes a batch (a dict of columns) return it, as `Dataset.with_transform` asks.
 
-    @wraps(function)
-    def changed(batch: dict) -> dict:
-        function(batch)
+    An object and no closure, so that workers that start afresh (spawn, forkserver) can be sent it.
+    """
+
+    def __init__(self, function: Callable[[dict], Any]) -> None:
+        self.function = function
+        update_wrapper(self, function)
+
+    def __call__(self, batch: dict) -> dict:
+        self.function(batch)
         return batch
 
-    return changed
+    def __reduce__(self) -> tuple:
+        name = getattr(self, "__qualname__", "")
+        if getattr(sys.modules.get(self.__module__), name, None) is self:
+            # As a decorator this took the name by which the function would be found: it is found in here.
+            self.function.__qualname__ = f"{name}.function"
+        return inplace, (self.function,)
 
 
 def image_transform(transform: Callable[[Any], Tensor] | None = None, column: str = "image") -> Callable[[dict], dict]:
     """Make a transform for `Dataset.with_transform` that turns a column of pictures into tensors.
 
-    Without a function of one's own: float32 [c, h, w] in [0, 1].
+    Without a function of one's own: float32 in [0, 1], [1, h, w] of grey and [3, h, w] of coloured pictures, read as by
+    `lib.data.images.load`. For workers that start afresh (spawn, forkserver) a function of one's own must be one that
+    pickles: of a module, no lambda.
     """
-    turn = transform or (lambda picture: as_float(_pixels(picture)))
-
-    @inplace
-    def apply(batch: dict) -> None:
-        if column not in batch:
-            raise ValueError(f"no column {column!r} in a batch of {', '.join(batch)}")
-        batch[column] = [turn(picture) for picture in batch[column]]
-
-    return apply
+    return partial(_turn, transform or _fractions, column)
 
 
-def _pixels(picture: Any) -> Tensor:
-    pixels = torch.from_numpy(np.array(picture))
-    return pixels[None] if pixels.ndim == 2 else pixels.movedim(-1, 0)
+def _turn(transform: Callable[[Any], Tensor], column: str, batch: dict) -> dict:
+    if column not in batch:
+        raise ValueError(f"no column {column!r} in a batch of {', '.join(batch)}")
+    batch[column] = [transform(picture) for picture in batch[column]]
+    return batch
+
+
+def _fractions(picture: Image.Image) -> Tensor:
+    return as_float(pixels(picture))
 
 
 def collate_dict(dataset: Any) -> Callable[[Sequence[dict]], tuple]:
     """Make a `collate_fn` for items that are dicts: a tuple of batched columns, in the order of the set's features.
 
-    `dataset` is a Hugging Face data set, or the names of the columns. Raises ValueError that names the column whose
-    items have unlike shapes.
+    `dataset` is a Hugging Face data set, and columns that its transform adds come after its features; or the names of
+    the columns, and there are no others. Lists are rows: of n items with lists of k numbers [n, k] is made. Raises
+    ValueError that names the column that is missing, or whose items have unlike shapes.
     """
-    columns = list(getattr(dataset, "features", dataset))
+    if not hasattr(dataset, "features"):
+        return partial(_collate, list(dataset), False)
+    return partial(_collate, list(dataset.features or ()), True)  # a stream may not know its features
 
-    def collate(items: Sequence[dict]) -> tuple:
-        missing = [column for column in columns if column not in items[0]]
+
+def _collate(columns: list[str], others: bool, items: Sequence[dict]) -> tuple:
+    if others:
+        columns = list(dict.fromkeys([*columns, *items[0]]))
+    for item in items:
+        missing = [column for column in columns if column not in item]
         if missing:
-            raise ValueError(f"no column {missing[0]!r} in an item of {', '.join(items[0])}")
-        return tuple(_stack(column, [item[column] for item in items]) for column in columns)
-
-    return collate
+            raise ValueError(f"no column {missing[0]!r} in an item of {', '.join(item)}")
+    return tuple(_stack(column, [item[column] for item in items]) for column in columns)
 
 
 def _stack(column: str, values: list) -> Any:
-    shapes = {tuple(value.shape) for value in values if isinstance(value, Tensor | np.ndarray)}
-    if len(shapes) > 1:
-        listed = ", ".join(str(list(shape)) for shape in sorted(shapes))
-        raise ValueError(f"column {column!r} is ragged, its items have shapes {listed}: pad or crop them to one shape")
+    """Batch a column as torch's `default_collate` does, but for lists, which that one transposes: they are rows."""
+    kinds, first = set(map(type, values)), values[0]
+    if len(kinds) > 1 and kinds & {list, tuple, dict}:
+        raise ValueError(f"column {column!r} mixes {', '.join(sorted(kind.__name__ for kind in kinds))}")
+    if isinstance(first, dict):
+        if any(value.keys() != first.keys() for value in values):
+            raise ValueError(
+                f"column {column!r} has items of unlike keys: {sorted({tuple(value) for value in values})}"
+            )
+        return {key: _stack(f"{column}.{key}", [value[key] for value in values]) for key in first}
+    if isinstance(first, list | tuple):
+        rows = [_stack(column, value) if len(value) else torch.empty(0) for value in values]
+        return list(values) if list in map(type, rows) else _stack(column, rows)  # words stay as they are
+    if isinstance(first, Tensor | np.ndarray):
+        _check_shapes(column, values)
     try:
         return default_collate(values)
     except (RuntimeError, TypeError) as error:
         raise ValueError(f"column {column!r} cannot be batched: {error}") from error
 
 
+def _check_shapes(column: str, values: list) -> None:
+    shapes = {tuple(value.shape) for value in values if isinstance(value, Tensor | np.ndarray)}
+    if len(shapes) > 1:
+        listed = ", ".join(str(list(shape)) for shape in sorted(shapes))
+        raise ValueError(f"column {column!r} is ragged, its items have shapes {listed}: pad or crop them to one shape")
+
+
 def in_tensors(dataset: Any) -> tuple[Tensor, ...]:
-    """Decode a Hugging Face data set once: a tensor [n, ...] for each column, pictures as bytes [n, c, h, w].
+    """Decode a Hugging Face data set once: a tensor [n, ...] for each column, lists as rows.
 
-    What `FastLoader` takes. Raises ValueError for a ragged column.
+    Pictures, read as by `lib.data.images.load`, are bytes [n, 1 or 3, h, w], or float32 in [0, 1] where bytes cannot
+    hold one of them (16 bits, floats, what shines through). What `FastLoader` takes. Raises ValueError that names the
+    column that is ragged, empty or without numbers, and for a data set that streams.
     """
+    if not hasattr(dataset, "__len__"):
+        raise ValueError(
+            "a data set that streams has no end that is known: make one of its first items, "
+            "Dataset.from_list(list(stream.take(n)), features=stream.features)"
+        )
     plain = dataset.with_format(None)
-    return tuple(_column(name, plain[name]) for name in plain.features)
+    return tuple(_column(name, list(plain[name])) for name in plain.features)
 
 
-def _column(name: str, values: Iterable) -> Tensor:
-    values = list(values)
-    if values and hasattr(values[0], "getbands"):  # pictures of Pillow
-        values = [_pixels(picture) for picture in values]
-    return _stack(name, values)
+def _column(name: str, values: list) -> Tensor:
+    if not values:
+        raise ValueError(f"column {name!r} has no items")
+    if all(isinstance(value, Image.Image) for value in values):
+        values = [pixels(picture) for picture in values]
+        if any(value.is_floating_point() for value in values):
+            values = [as_float(value) for value in values]
+    stacked = _stack(name, values)
+    if not isinstance(stacked, Tensor):
+        raise ValueError(f"column {name!r} holds no numbers but {type(values[0]).__name__}: remove or number it first")
+    return stacked

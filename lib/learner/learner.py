@@ -51,6 +51,9 @@ class Learner:
         """
         if epochs < 1:
             raise ValueError(f"epochs must be at least 1, got {epochs}")
+        for name, loader in (("train", self.data.train), ("valid", self.data.valid)):
+            if loader is not None:
+                _count_batches(loader, f"the loader for {name}")
         self.optimiser = self.make_optimiser(self.model.parameters())
         for group in self.optimiser.param_groups if lr is not None else ():
             group["lr"] = lr
@@ -72,8 +75,6 @@ class Learner:
             self._pass("valid", self.data.valid)
 
     def _pass(self, name: str, loader: Iterable) -> None:
-        if not len(loader):
-            raise ValueError(f"the loader for {name} is empty: it has no batch")
         self.training, self.loader = name == "train", loader
         self.model.train(self.training)
         steps = STEPS if self.training else STEPS[:2]
@@ -203,17 +204,17 @@ class Learner:
         Returns the losses on the way and a suggestion (Smith 2017, arXiv 1506.01186, section 3.3).
         """
         finder = LRFinder(start, stop, steps)
+        epochs = -(-steps // _count_batches(self.data.train, "the loader for train"))
         with self._aside(self.data.train, weights=True) as learn:
             learn.callbacks = [callback for callback in self.callbacks if not callback.whole_fit]
-            learn.fit(-(-steps // max(1, len(self.data.train))), lr=start, callbacks=[finder])
+            learn.fit(epochs, lr=start, callbacks=[finder])
         return finder.result()
 
     def _loader(self, loader: Iterable | None) -> Iterable:
         loader = self.data.valid if loader is None else loader
         if loader is None:
             raise ValueError("there is no validation loader: pass one")
-        if not len(loader):
-            raise ValueError("the loader is empty: it has no batch")
+        _count_batches(loader, "the loader")
         return loader
 
     @contextmanager
@@ -246,6 +247,20 @@ class Learner:
         if not any(isinstance(callback, Metrics) for callback in others):
             others.append(Metrics())
         return events.handlers(others, steps[0] if steps else TrainStep())
+
+
+def _count_batches(loader: Iterable, name: str) -> int:
+    """Return how many batches a loader has; raise ValueError if there is none, or if it cannot say."""
+    try:
+        batches = len(loader)
+    except TypeError as error:
+        raise ValueError(
+            f"{name} has no length, as one of a stream has none: schedules and progress need one; "
+            "wrap it in a class with __iter__ and __len__, the batches of a pass"
+        ) from error
+    if not batches:
+        raise ValueError(f"{name} is empty: it has no batch")
+    return batches
 
 
 def split(batch: Any) -> tuple[tuple, Any]:

@@ -1,5 +1,6 @@
 """Loaders: every item once, the same for a seed, and the same batches whichever way they are made."""
 
+import pickle
 import re
 
 import datasets
@@ -163,6 +164,12 @@ def test_the_seed_decides_the_order(clothes):
     assert sorted(labels(1)) == sorted(clothes.train.labels.tolist())
 
 
+@pytest.mark.parametrize("dtype", [torch.uint16, torch.int64, torch.bool])
+def test_numbers_of_which_white_is_not_known_are_no_fractions(dtype):
+    with pytest.raises(ValueError, match=str(dtype)):
+        as_float(torch.ones(2, dtype=dtype))
+
+
 def test_bytes_become_fractions_and_floats_stay():
     pixels = torch.arange(256, dtype=torch.uint8)
     assert torch.equal(as_float(pixels), torch.arange(256) / 255)
@@ -263,7 +270,17 @@ def test_a_picture_may_be_turned_by_another_function_in_another_column():
     [
         ([torch.ones(2, 3), torch.ones(4, 3)], r"column 'x' is ragged, its items have shapes \[2, 3\], \[4, 3\]: pad"),
         ([np.ones(2), np.ones(3)], r"column 'x' is ragged, its items have shapes \[2\], \[3\]: pad or crop them"),
-        ([[1, 2], [1, 2, 3]], "column 'x' cannot be batched: each element in list of batch should be of equal size"),
+        (
+            [[1, 2], [1, 2, 3]],
+            r"column 'x' is ragged, its items have shapes \[2\], \[3\]: pad or crop them to one shape",
+        ),
+        ([[[1, 2], [3]]], r"column 'x' is ragged, its items have shapes \[1\], \[2\]"),
+        ([[], [1]], r"column 'x' is ragged, its items have shapes \[0\], \[1\]"),
+        ([{"box": [1, 2]}, {"box": [1]}], r"column 'x\.box' is ragged, its items have shapes \[1\], \[2\]"),
+        ([{"box": 1}, {"mask": 1}], "column 'x' has items of unlike keys: .*box.*mask"),
+        ([[1, 2], None], "column 'x' mixes NoneType, list"),
+        ([[1, None]], "column 'x' cannot be batched: "),
+        ([[Image.new("L", (2, 2))]], r"column 'x' cannot be batched: .* found <class 'PIL.Image.Image'>"),
         ([Image.new("L", (2, 2))] * 2, r"column 'x' cannot be batched: .* found <class 'PIL.Image.Image'>"),
         ([None, None], "column 'x' cannot be batched: .* found <class 'NoneType'>"),
     ],
@@ -272,6 +289,148 @@ def test_ragged_items_are_named_by_their_column(values, told):
     collate = collate_dict(["y", "x"])
     with pytest.raises(ValueError, match=told):
         collate([{"x": value, "y": i} for i, value in enumerate(values)])
+
+
+def test_lists_are_rows():
+    items = [{"box": [0, 1, 2], "label": 7}, {"box": [3, 4, 5], "label": 8}]
+    box, label = collate_dict(["box", "label"])(items)
+    assert (box.tolist(), label.tolist()) == ([[0, 1, 2], [3, 4, 5]], [7, 8])
+    box, label = in_tensors(datasets.Dataset.from_list(items))
+    assert (box.tolist(), label.tolist()) == ([[0, 1, 2], [3, 4, 5]], [7, 8])
+
+
+def collated(*values):
+    return collate_dict(["x"])([{"x": value} for value in values])[0]
+
+
+def test_rows_are_of_any_depth_and_kind():
+    cube = np.arange(24).reshape(2, 3, 4)
+    assert torch.equal(collated(*cube.tolist()), torch.from_numpy(cube))
+    assert torch.equal(collated(*map(tuple, cube[0].tolist())), torch.from_numpy(cube[0]))
+    assert torch.equal(collated([torch.ones(2), torch.zeros(2)]), torch.tensor([[[1.0, 1], [0, 0]]]))
+    halves = collated([0.5, 0.25], [1.5, 2.5])
+    assert (halves.tolist(), halves.dtype) == ([[0.5, 0.25], [1.5, 2.5]], torch.float64)  # as single numbers are
+    assert collated([True, False]).dtype == torch.bool
+    assert collated([], []).shape == (2, 0)
+    words = [["a", "b"], ["c"], []]
+    assert collated(*words) == words
+    assert collated("a", "b") == ["a", "b"]
+    things = collated({"box": [[0, 1]], "name": "a"}, {"box": [[2, 3]], "name": "b"})
+    assert (things["box"].tolist(), things["name"]) == ([[[0, 1]], [[2, 3]]], ["a", "b"])
+    things = collated([{"box": [0, 1]}, {"box": [2, 3]}], [{"box": [4, 5]}, {"box": [6, 7]}])
+    assert things["box"].tolist() == [[[0, 1], [2, 3]], [[4, 5], [6, 7]]]
+
+
+def test_columns_that_a_transform_adds_are_kept():
+    @inplace
+    def add(batch):
+        batch["mean"] = [sum(x) / len(x) for x in batch["x"]]
+
+    hub = datasets.Dataset.from_dict({"x": [[0, 2], [4, 6]], "y": [1, 2]}).with_transform(add)
+    (batch,) = DataLoader(hub, 2, collate_fn=collate_dict(hub))
+    assert [column.tolist() for column in batch] == [[[0, 2], [4, 6]], [1, 2], [1.0, 5.0]]
+    (batch,) = DataLoader(hub, 2, collate_fn=collate_dict(["mean", "x"]))  # these and no others
+    assert [column.tolist() for column in batch] == [[1.0, 5.0], [[0, 2], [4, 6]]]
+    with pytest.raises(ValueError, match="no column 'mean' in an item of x, y"):
+        collate_dict(hub)([{"x": 1, "y": 2, "mean": 3}, {"x": 1, "y": 2}])
+
+
+def test_pictures_that_bytes_cannot_hold_are_the_same_in_all_ways():
+    deep = np.array([[0, 4660, 65535]], np.uint16)
+    hub = datasets.Dataset.from_dict(
+        {"image": [Image.fromarray(deep), Image.new("L", (3, 1), 255)]},
+        features=datasets.Features({"image": datasets.Image()}),
+    )
+    expected = torch.tensor([[[[0, 4660 / 65535, 1]]], [[[1.0, 1, 1]]]])
+    assert torch.equal(as_float(in_tensors(hub)[0]), expected)
+    assert torch.equal(torch.stack(hub.with_transform(image_transform())[:]["image"]), expected)
+
+
+@pytest.mark.parametrize(
+    ("mode", "white"),
+    [("1", 1), ("L", 255), ("LA", (0, 0)), ("P", 0), ("CMYK", (0, 0, 0, 0)), ("I;16", 65535), ("I", 65535), ("F", 1.0)],
+)
+def test_white_is_one_in_every_mode(mode, white):
+    picture = Image.new(mode, (3, 2), white)
+    if mode == "P":
+        picture.putpalette([255, 255, 255])
+    (x,) = image_transform()({"image": [picture]})["image"]
+    assert torch.equal(x, torch.ones(3 if mode in ("P", "CMYK") else 1, 2, 3))
+
+
+def test_columns_without_numbers_are_named_when_decoded():
+    with pytest.raises(ValueError, match="column 'x' holds no numbers but str"):
+        in_tensors(datasets.Dataset.from_dict({"x": ["a", "b"]}))
+    with pytest.raises(ValueError, match="column 'x' has no items"):
+        in_tensors(datasets.Dataset.from_dict({"x": []}))
+
+
+# Streams
+
+
+def stream():
+    return hub_of(PICTURES).to_iterable_dataset()
+
+
+def test_a_stream_is_collated_whether_or_not_it_knows_its_columns():
+    for source in (stream(), stream().map(lambda item: item)):
+        x, y = next(iter(DataLoader(source.map(image_transform(), batched=True), 4, collate_fn=collate_dict(source))))
+        assert torch.equal(x, torch.from_numpy(PICTURES[:4, None].copy()) / 255)
+        assert y.tolist() == [0, 1, 2, 3]
+
+
+def test_what_needs_a_length_names_what_streams_and_what_to_do():
+    with pytest.raises(ValueError, match=r"streams.*Dataset\.from_list\(list\(stream\.take\(n\)\)"):
+        in_tensors(stream())
+    first = datasets.Dataset.from_list(list(stream().take(3)), features=stream().features)
+    assert torch.equal(in_tensors(first)[0], torch.from_numpy(PICTURES[:3, None].copy()))
+    with pytest.raises(ValueError, match="split 'test' streams"):
+        DataLoaders.from_splits({"train": hub_of(PICTURES), "test": stream()}, 4)
+
+
+# Workers
+
+
+@inplace
+def negative(batch):
+    batch["image"] = [1 - x for x in image_transform()(batch)["image"]]
+
+
+def brightness(picture):
+    return torch.tensor([np.asarray(picture).mean()])
+
+
+def double(batch):
+    batch["label"] = [2 * y for y in batch["label"]]
+
+
+def test_what_workers_are_sent_pickles():
+    batch = lambda: {"image": [Image.new("L", (2, 2), 51)], "label": [3]}  # noqa: E731
+    for function in (image_transform(), image_transform(brightness), inplace(double)):
+        ours, theirs = (f(batch()) for f in (function, pickle.loads(pickle.dumps(function))))
+        assert ours["label"] == theirs["label"]
+        assert np.array_equal(ours["image"][0], theirs["image"][0])
+    assert pickle.loads(pickle.dumps(negative)).function is negative.function  # twice: pickling changes nothing
+    assert pickle.loads(pickle.dumps(negative)).function is negative.function
+    items = [{"image": torch.ones(2), "label": i} for i in range(3)]
+    for collate in (collate_dict(["image", "label"]), collate_dict(hub_of(PICTURES))):
+        ours, theirs = (f(items) for f in (collate, pickle.loads(pickle.dumps(collate))))
+        assert all(map(torch.equal, ours, theirs))
+    loader = in_memory(data.load("digits"), 8, transform=torch.sqrt).valid
+    assert torch.equal(
+        pickle.loads(pickle.dumps(loader.transform))(loader.tensors[0]), (loader.tensors[0] / 255).sqrt()
+    )
+
+
+@pytest.mark.parametrize("start", ["spawn", "forkserver"])
+def test_workers_that_start_afresh_make_the_same_batches(start):
+    splits = datasets.DatasetDict(train=hub_of(PICTURES), test=hub_of(PICTURES)).with_transform(negative)
+    here, there = (
+        DataLoaders.from_splits(splits, 4, **options).train
+        for options in ({}, {"num_workers": 1, "multiprocessing_context": start})
+    )
+    for ours, theirs in zip(here, there, strict=True):
+        assert all(map(torch.equal, ours, theirs))
 
 
 def test_ragged_pictures_are_named_when_decoded():

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from lib.learner import (
     EMA,
@@ -383,6 +383,56 @@ def test_a_fit_on_an_empty_loader_is_refused(name):
     setattr(data, name, [])
     with pytest.raises(ValueError, match=f"the loader for {name} is empty: it has no batch"):
         learner(data=data).fit(1)
+
+
+class Stream(IterableDataset):
+    """Batches come of it; how many, it cannot say."""
+
+    def __iter__(self):
+        return iter(TensorDataset(normal(8, 6), torch.arange(8) % 3))
+
+
+class Counted:
+    """What the error asks for: a loader that says how many batches a pass has."""
+
+    def __init__(self, loader, batches):
+        self.loader, self.batches = loader, batches
+
+    def __iter__(self):
+        return iter(self.loader)
+
+    def __len__(self):
+        return self.batches
+
+
+@pytest.mark.parametrize("name", ["train", "valid"])
+def test_a_fit_on_a_stream_says_that_a_length_is_needed_before_it_trains(name):
+    data = loaders()
+    setattr(data, name, DataLoader(Stream(), 4))
+    learn = learner(data=data)
+    before = weights(learn.model)
+    with pytest.raises(ValueError, match=f"the loader for {name} has no length.*__len__"):
+        learn.fit(1)
+    assert same(before, weights(learn.model))
+
+
+def test_whatever_reads_a_stream_says_that_a_length_is_needed():
+    learn = learner(data=DataLoaders(DataLoader(Stream(), 4)))
+    for call in (learn.evaluate, learn.predict, learn.capture):
+        with pytest.raises(ValueError, match=r"the loader has no length.*__len__"):
+            call(batch for batch in ())
+    with pytest.raises(ValueError, match=r"the loader for train has no length.*__len__"):
+        learn.lr_find()
+
+
+def test_a_stream_that_says_its_length_is_trained_on_as_its_items_are():
+    items = list(Stream())
+    ours, theirs = (
+        learner(data=DataLoaders(loader, loader)).fit(2)
+        for loader in (Counted(DataLoader(Stream(), 4), 2), DataLoader(items, 4))
+    )
+    assert same(weights(ours.model), weights(theirs.model))
+    assert ours.log == theirs.log
 
 
 # Faults

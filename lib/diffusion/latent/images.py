@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from lib.data.images import load
 from lib.diffusion.latent.parts import Parts
 
 ImageInput = Image.Image | np.ndarray | Tensor
@@ -18,11 +19,12 @@ ImageInput = Image.Image | np.ndarray | Tensor
 def as_images(parts: Parts, images: ImageInput) -> Tensor:
     """Turn an image, or tensors and arrays of them, into [n, 3, h, w] in [-1, 1], where the parts are.
 
-    Takes PIL images of any mode, uint8 arrays [h, w, 3] or [n, h, w, 3], and float tensors [3, h, w] or [n, 3, h, w]
-    in [0, 1]. Raises ValueError for others, and for sides that the autoencoder cannot halve.
+    Takes PIL images of any mode (read by `lib.data.images.load`), uint8 arrays [h, w, 3] or [n, h, w, 3], and float
+    tensors [3, h, w] or [n, 3, h, w] in [0, 1]. Raises ValueError for others, and for sides that the autoencoder cannot
+    halve.
     """
     if isinstance(images, Image.Image):
-        images = np.asarray(images.convert("RGB"))
+        images = load(images)
     if isinstance(images, np.ndarray):
         if images.dtype != np.uint8 or images.ndim not in (3, 4) or images.shape[-1] != 3:
             raise ValueError(f"an array must be uint8 [h, w, 3] or [n, h, w, 3], got {images.dtype} {images.shape}")

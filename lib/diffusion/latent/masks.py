@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from lib.data.images import load
 from lib.diffusion.latent.generation import match_counts, text_denoiser, truncate_timesteps
 from lib.diffusion.latent.images import ImageInput, encode_image
 from lib.diffusion.latent.parts import Parts
@@ -118,11 +119,12 @@ def mask_from_difference(difference: Tensor, quantile: float = 0.99, threshold: 
 def prepare_mask(parts: Parts, mask: MaskInput, z: Tensor) -> Tensor:
     """Bring a mask [h, w] or [n, h, w], in pixels or on the grid, onto the grid of latents z: [n, 1, h/f, w/f].
 
-    A place of the grid may change if any of its pixels may. Takes tensors, arrays, and PIL images, of which white may
-    change. Raises ValueError for other sizes, other counts, and values but 0 and 1 (in an image, 0 and 255).
+    A place of the grid may change if any of its pixels may. Takes tensors, arrays, and PIL images of any mode, of which
+    white and what is transparent may change. Raises ValueError for other sizes, other counts, and values but 0 and 1
+    (in an image, black and white).
     """
     if isinstance(mask, Image.Image):
-        mask = torch.from_numpy(np.asarray(mask.convert("L")).copy()).float() / 255
+        mask = load(mask)[0].mean(dim=0)
     mask = torch.as_tensor(mask)
     mask = mask[None] if mask.ndim == 2 else mask
     grid, pixels = list(z.shape[2:]), [side * parts.factor for side in z.shape[2:]]

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lib.diffusion.latent import decode, encode_image
+from lib.diffusion.latent import as_images, decode, encode_image
 
 
 def image(seed=0, n=1):
@@ -21,6 +21,31 @@ def test_pictures_of_all_kinds_are_the_same_picture(parts):
     grey = Image.fromarray(array[..., 0], "L")
     assert encode_image(parts, grey).shape == (1, 4, 16, 16)
     assert decode(parts, wanted).shape == (1, 3, 32, 32)
+
+
+def see_through():
+    return Image.new("RGBA", (32, 32), (255, 0, 0, 0))
+
+
+def turned():
+    image = Image.fromarray(np.tri(32, dtype=np.uint8) * 255)
+    image.getexif()[0x0112] = 6  # a quarter turn clockwise
+    return image
+
+
+@pytest.mark.parametrize(
+    ("image", "wanted"),
+    [
+        (Image.fromarray(np.full((32, 32), 32768, np.uint16)), torch.full((3, 32, 32), 32768 / 65535)),
+        (Image.new("I", (32, 32), 32768), torch.full((3, 32, 32), 32768 / 65535)),
+        (Image.new("F", (32, 32), 0.25), torch.full((3, 32, 32), 0.25)),
+        (see_through(), torch.ones(3, 32, 32)),
+        (turned(), torch.from_numpy(np.rot90(np.tri(32), -1).copy()).float().expand(3, -1, -1)),
+    ],
+    ids=["I;16", "I", "F", "transparent red", "EXIF"],
+)
+def test_pictures_of_pillow_are_read_as_everywhere(parts, image, wanted):
+    assert torch.equal(as_images(parts, image), wanted[None] * 2 - 1)
 
 
 @pytest.mark.parametrize(

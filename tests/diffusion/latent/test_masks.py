@@ -1,7 +1,9 @@
 """DiffEdit's map against a loop, and the mask that it makes."""
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from lib.diffusion.latent import (
     close_mask,
@@ -72,6 +74,48 @@ def test_a_place_may_change_if_any_of_its_pixels_may(parts):
     assert on.shape == (2, 1, 16, 16)
     assert on.sum() == 2
     assert on[1, 0, 2, 4] == 1
+
+
+def palette(mask):
+    """The mask as indices of a palette in which 0 is white and 1 black."""
+    image = Image.fromarray((mask == 0).astype(np.uint8), "P")
+    image.putpalette([255, 255, 255, 0, 0, 0])
+    return image
+
+
+def see_through(mask):
+    return Image.fromarray(np.stack([mask * 0] * 3 + [(1 - mask) * 255], -1).astype(np.uint8))
+
+
+def lying(mask):
+    """The mask as a camera stores it that was held upright."""
+    image = Image.fromarray(np.ascontiguousarray(np.rot90(mask) * 255).astype(np.uint8))
+    image.getexif()[0x0112] = 6
+    return image
+
+
+KINDS = {
+    "1": lambda mask: Image.fromarray(mask > 0),
+    "L": lambda mask: Image.fromarray((mask * 255).astype(np.uint8)),
+    "P": palette,
+    "RGB": lambda mask: Image.fromarray((mask * 255).astype(np.uint8)).convert("RGB"),
+    "black, with holes": see_through,
+    "I;16": lambda mask: Image.fromarray((mask * 65535).astype(np.uint16)),
+    "F": lambda mask: Image.fromarray(mask.astype(np.float32)),
+    "EXIF": lying,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_white_may_change_in_every_mode_of_pillow(parts, kind):
+    mask = np.tri(32)
+    z = torch.zeros(1, 4, 16, 16)
+    assert torch.equal(prepare_mask(parts, KINDS[kind](mask), z), prepare_mask(parts, torch.from_numpy(mask), z))
+
+
+def test_a_mask_in_colour_is_refused(parts):
+    with pytest.raises(ValueError, match="a mask is 0 or 1"):
+        prepare_mask(parts, Image.new("RGB", (32, 32), (255, 0, 0)), torch.zeros(1, 4, 16, 16))
 
 
 @pytest.mark.parametrize(
