@@ -123,3 +123,13 @@ def test_sampling_ends_at_one_or_at_the_first(set_alpha_to_one):
 def test_what_is_no_schedule_is_refused(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+@pytest.mark.parametrize("spacing", ["linspace", "trailing"])
+def test_one_step_is_from_the_last_time_where_there_is_noise_alone(spacing):
+    assert Schedule.make().timesteps(1, spacing).tolist() == [999]
+
+
+def test_one_leading_step_is_from_time_0_and_says_so():
+    with pytest.warns(UserWarning, match="1 leading steps begin at time 0 of 999, far from pure noise"):
+        assert Schedule.make().timesteps(1, "leading").tolist() == [0]
