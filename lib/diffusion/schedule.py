@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lib.checks import check_choice
+from lib.checks import check_choice, check_count
 
 KINDS = ("linear", "scaled_linear", "cosine")
 SPACINGS = ("leading", "linspace", "trailing")
@@ -218,6 +218,7 @@ class Schedule:
     def _within(self, steps: int) -> None:
         if not 1 <= steps <= len(self):
             raise ValueError(f"steps must be from 1 to the schedule's {len(self)}, got {steps}")
+        check_count("steps", steps)
 
 
 def alpha_sigma(schedule: Schedule, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:

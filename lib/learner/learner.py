@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from lib.checks import check_count
 from lib.data.loaders import DataLoaders
 from lib.learner import events
 from lib.learner.callback import Callback, Cancel, CancelStep, name_of
@@ -51,8 +52,7 @@ class Learner:
         Where parameter groups have different rates, `lr` is the largest and the others keep their share of it. Modules
         are left in the modes, training or evaluation, in which they were.
         """
-        if epochs < 1:
-            raise ValueError(f"epochs must be at least 1, got {epochs}")
+        epochs = check_count("epochs", epochs)
         self.optimiser = self.make_optimiser(self.model.parameters())
         if lr is not None:
             set_lr(self.optimiser, lr)

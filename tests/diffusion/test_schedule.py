@@ -115,6 +115,7 @@ def test_sampling_ends_at_one_or_at_the_first(set_alpha_to_one):
         (lambda: Schedule(torch.tensor([0.5, 0.6])), "must fall within"),
         (lambda: Schedule(torch.tensor([0.5, 0.4]), final_alpha_bar=0.3), "final_alpha_bar must be from alpha_bar"),
         (lambda: Schedule.make().timesteps(5, "leeding"), "unknown spacing 'leeding'; did you mean 'leading'"),
+        (lambda: Schedule.make().timesteps(2.5), "steps must be a whole number, got 2.5"),
         (lambda: Schedule.make().karras(2000), "from 1 to the schedule's 1000, got 2000"),
         (lambda: Schedule.make().level(1000), "times are from 0 to 999, got 1000"),
         (lambda: Schedule.make().alpha_bar_at(torch.tensor([-1.0, 5.0])), "got -1 to 5"),

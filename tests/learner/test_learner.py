@@ -77,6 +77,8 @@ def test_each_fit_has_a_new_optimiser_and_its_rate():
     assert learn.fit(1, lr=0.0).optimiser.param_groups[0]["lr"] == 0.0
     with pytest.raises(ValueError, match="epochs must be at least 1, got 0"):
         learn.fit(0)
+    with pytest.raises(ValueError, match=r"epochs must be a whole number, got 1\.5"):
+        learn.fit(1.5)
 
 
 def test_gradients_of_an_interrupted_fit_do_not_reach_the_next():
