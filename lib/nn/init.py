@@ -133,7 +133,8 @@ def _scale_to_unit(
 def _outputs(model: nn.Module, batch: Tensor, modules: Sequence[nn.Module]) -> dict[nn.Module, Tensor | None]:
     """Run the batch through, and return what each module puts out the first time, in the order of the calls.
 
-    Copies, as an activation that works in place overwrites what it is given; None for what holds no tensor.
+    Copies, as an activation that works in place overwrites what it is given, the batch too; None for what holds no
+    tensor.
     """
     outputs: dict[nn.Module, Tensor | None] = {}
 
@@ -142,7 +143,7 @@ def _outputs(model: nn.Module, batch: Tensor, modules: Sequence[nn.Module]) -> d
         outputs.setdefault(module, None if found is None else found.clone())
 
     with Hooks(modules, keep), preserve_state(model), torch.no_grad():
-        model(batch)
+        model(batch.clone())
     return outputs
 
 

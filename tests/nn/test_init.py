@@ -271,6 +271,14 @@ def test_lsuv_measures_a_layer_before_an_activation_in_place_overwrites_it(inpla
         assert reached[name] == pytest.approx((0, 1), abs=1e-3)
 
 
+def test_lsuv_leaves_the_batch_alone():
+    x = torch.randn(200, 8, generator=torch.Generator().manual_seed(0))
+    batch, model = x.clone(), seeded(lambda: nn.Sequential(nn.ELU(inplace=True), nn.Linear(8, 8)))
+    lsuv(model, batch)
+    assert torch.equal(batch, x)
+    assert model(batch).std(correction=0).item() == pytest.approx(1, abs=1e-3)
+
+
 class Wrapped(nn.Module):
     """A layer whose answer is deep inside of other things, or nowhere."""
 

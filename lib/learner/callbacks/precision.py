@@ -71,9 +71,10 @@ class MixedPrecision(Callback):
 def scale_again(scaler: torch.amp.GradScaler, model: nn.Module) -> None:
     """Make up for gradients that were unscaled for a step that was then left out: scale those that are kept again."""
     scaler.update()
+    scale = scaler.get_scale()
     for parameter in model.parameters():
         if parameter.grad is not None:
-            parameter.grad *= scaler.get_scale()
+            parameter.grad *= scale
 
 
 def _kind(learn: LearnerState) -> str:
