@@ -1,4 +1,4 @@
-"""Arguments made fit: choices by name (of kernels, algorithms, schedules), and floats wide enough to be summed."""
+"""Arguments made fit: choices by name (of kernels, algorithms, schedules), counts, and floats wide enough to sum."""
 
 from __future__ import annotations
 
@@ -16,6 +16,15 @@ def check_choice(what: str, name: str, choices: Iterable[str]) -> None:
         near = difflib.get_close_matches(str(name), choices, n=1, cutoff=0)
         meant = f"did you mean {near[0]!r}? " if near else ""
         raise ValueError(f"unknown {what} {name!r}; {meant}Known: {', '.join(choices) or 'none'}")
+
+
+def check_count(what: str, value: float) -> int:
+    """Return a whole number that is at least 1, or raise ValueError."""
+    if not value >= 1:
+        raise ValueError(f"{what} must be at least 1, got {value}")
+    if value % 1:
+        raise ValueError(f"{what} must be a whole number, got {value}")
+    return int(value)
 
 
 def wide(x: Tensor) -> Tensor:

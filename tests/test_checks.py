@@ -1,8 +1,10 @@
-"""A name that is not known is refused, and the nearest is told."""
+"""A name that is not known is refused, and the nearest is told; counts are whole."""
 
+import numpy as np
 import pytest
+import torch
 
-from lib.checks import check_choice
+from lib.checks import check_choice, check_count
 
 
 @pytest.mark.parametrize("name", ["flat", "gaussian"])
@@ -22,3 +24,16 @@ def test_the_nearest_name_is_told(name, near):
 def test_there_may_be_no_names_at_all():
     with pytest.raises(ValueError, match="unknown file 'a'; Known: none"):
         check_choice("file", "a", ())
+
+
+@pytest.mark.parametrize("value", [1, 7, 3.0, np.int64(4), torch.tensor(5)])
+def test_a_count_comes_back_whole(value):
+    found = check_count("steps", value)
+    assert type(found) is int
+    assert found == value
+
+
+@pytest.mark.parametrize("value", [0, -1, 0.5, 2.5, float("nan"), float("inf")])
+def test_what_counts_nothing_is_refused_by_name(value):
+    with pytest.raises(ValueError, match=f"steps must be .*, got {value}"):
+        check_count("steps", value)

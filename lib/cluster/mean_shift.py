@@ -10,7 +10,7 @@ import torch
 from scipy.spatial import KDTree
 from torch import Tensor
 
-from lib.checks import check_choice
+from lib.checks import check_choice, check_count
 from lib.cluster import check, kernels
 from lib.cluster.backends import cells, full, grid
 from lib.cluster.backends.full import Shift
@@ -68,7 +68,7 @@ def mean_shift(
     support; for the Gaussian by a grid of its density (a step is within 1e-3 bandwidths of the exact one) or, where
     that would be too large for `memory_limit` or for the data, with a cutoff so far that all beyond weigh less than
     1e-5 together. "auto" takes "nearest" on the CPU where it can, and "full" elsewhere. All computing is in float64;
-    what is returned has
+    what is returned has the dtype of x where that is a floating one.
 
     Raises TypeError and ValueError for what is no finite table of numbers, for an unknown kernel or algorithm, numbers
     out of range, and a memory limit too small for one row.
@@ -76,14 +76,19 @@ def mean_shift(
     points = check.points(x)
     origin = points.median(dim=0).values  # far from 0, sums of coordinates would lose digits
     data = points - origin
+    if bandwidth == 0:
+        raise ValueError(
+            "bandwidth must be positive and finite, got 0: where estimate_bandwidth gives that, the near neighbours of "
+            "all points are duplicates; take a larger quantile, more samples, or each point once, x.unique(dim=0)"
+        )
     bandwidth, tol = check.positive("bandwidth", bandwidth), check.positive("tol", tol)
     check_choice("kernel", kernel, KERNELS)
     check_choice("algorithm", algorithm, ALGORITHMS)
-    for name, value in (("max_iter", max_iter), ("batch_size", batch_size)):
-        if value is not None and value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
+    max_iter = check_count("max_iter", max_iter)
     rows = full.rows_within(memory_limit, *data.shape)
-    name, make = _choose_step(data, bandwidth, kernel, algorithm, min(rows, batch_size or rows), memory_limit)
+    if batch_size is not None:
+        rows = min(rows, check_count("batch_size", batch_size))
+    name, make = _choose_step(data, bandwidth, kernel, algorithm, rows, memory_limit)
     step = make(data)
     ends, weight, iterations, steps = _climb(data, step, bandwidth * tol, max_iter, make if blurring else None, path)
     centres = _modes(ends, weight, bandwidth)

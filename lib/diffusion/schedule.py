@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lib.checks import check_choice
+from lib.checks import check_choice, check_count
 
 KINDS = ("linear", "scaled_linear", "cosine")
 SPACINGS = ("leading", "linspace", "trailing")
@@ -166,7 +166,8 @@ class Schedule:
         "leading" are multiples of T // steps, from 0; "linspace" go evenly from T - 1 to 0, and may not be whole;
         "trailing" begin with T - 1. `offset` is added (Stable Diffusion: leading, 1). Raises ValueError for an unknown
         spacing, more steps than the schedule has, and an offset that leads beyond its last time. Leading times begin
-        far from noise where T // steps leaves many out, as 501 of 1,000 do at 500: then a warning says so.
+        far from noise where T // steps leaves many out, as 501 of 1,000 do at 500, and a single one with none of it:
+        then a warning says so.
         """
         check_choice("spacing", spacing, SPACINGS)
         self._within(steps)
@@ -174,6 +175,7 @@ class Schedule:
             times = torch.arange(steps, dtype=torch.float64).flip(0) * (len(self) // steps)
         elif spacing == "linspace":
             times = torch.linspace(0, len(self) - 1, steps, dtype=torch.float64).flip(0)
+            times[0] = len(self) - 1  # of a single one torch makes the other end
         else:
             times = (len(self) - torch.arange(steps, dtype=torch.float64) * len(self) / steps).round() - 1
         times = times + offset
@@ -182,7 +184,7 @@ class Schedule:
                 f"{steps} steps, {spacing}, with offset {offset} go from {times.max():g} to {times.min():g}, and the "
                 f"schedule from {len(self) - 1} to 0: take fewer steps, or another offset"
             )
-        if spacing == "leading" and times.max() < FAR_FROM_NOISE * (len(self) - 1) and steps > 3:
+        if spacing == "leading" and times.max() < FAR_FROM_NOISE * (len(self) - 1) and steps not in (2, 3):
             warnings.warn(
                 f"{steps} leading steps begin at time {times.max():g} of {len(self) - 1}, far from pure noise: "
                 '"trailing" and "linspace" begin at the last',
@@ -216,6 +218,7 @@ class Schedule:
     def _within(self, steps: int) -> None:
         if not 1 <= steps <= len(self):
             raise ValueError(f"steps must be from 1 to the schedule's {len(self)}, got {steps}")
+        check_count("steps", steps)
 
 
 def alpha_sigma(schedule: Schedule, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:

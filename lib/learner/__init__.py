@@ -1,7 +1,7 @@
 """The training loop and its callbacks."""
 
 from lib.data.loaders import DataLoaders
-from lib.learner.callback import Callback, CancelBatch, CancelEpoch, CancelFit, CancelPass, LearnerState
+from lib.learner.callback import Callback, CancelBatch, CancelEpoch, CancelFit, CancelPass, CancelStep, LearnerState
 from lib.learner.callbacks.accelerate import Accelerated
 from lib.learner.callbacks.activations import ActivationStats
 from lib.learner.callbacks.checkpoint import Checkpoint
@@ -33,6 +33,7 @@ __all__ = [
     "CancelEpoch",
     "CancelFit",
     "CancelPass",
+    "CancelStep",
     "Checkpoint",
     "ClipGradients",
     "DataLoaders",

@@ -77,7 +77,17 @@ class CancelPass(Cancel):
 
 
 class CancelBatch(Cancel):
-    """Leave the rest of this batch."""
+    """Leave the rest of this batch, and no gradients for the next: one that is not finite would poison its step.
+
+    The same holds where a batch is left with its pass, its epoch or its fit.
+    """
+
+
+class CancelStep(Cancel):
+    """Leave the step out, and keep the gradients: those of the next batch are added to them.
+
+    Raised in `before_step` for all batches but each fourth, it makes one step of four.
+    """
 
 
 def name_of(callback: object) -> str:

@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from lib.checks import check_count
 from lib.data.loaders import DataLoaders
 from lib.learner import events
-from lib.learner.callback import Callback, Cancel, name_of
+from lib.learner.callback import Callback, Cancel, CancelStep, name_of
 from lib.learner.callbacks.lr_finder import LRFinder, LRFinderResult
 from lib.learner.callbacks.metrics import Metrics
+from lib.learner.callbacks.schedules import set_lr
 from lib.learner.events import CANCELS, STEPS
 from lib.learner.steps import TrainStep, describe
 from lib.nn.state import preserve_state, training_modes
@@ -47,16 +49,16 @@ class Learner:
     def fit(self, epochs: int, *, lr: float | None = None, callbacks: Iterable[Callback] = ()) -> Learner:
         """Train for `epochs` passes, each followed by a validation pass, with a new optimiser; `lr` overrides its own.
 
-        Modules are left in the modes, training or evaluation, in which they were.
+        Where parameter groups have different rates, `lr` is the largest and the others keep their share of it. Modules
+        are left in the modes, training or evaluation, in which they were.
         """
-        if epochs < 1:
-            raise ValueError(f"epochs must be at least 1, got {epochs}")
+        epochs = check_count("epochs", epochs)
         for name, loader in (("train", self.data.train), ("valid", self.data.valid)):
             if loader is not None:
                 _count_batches(loader, f"the loader for {name}")
         self.optimiser = self.make_optimiser(self.model.parameters())
-        for group in self.optimiser.param_groups if lr is not None else ():
-            group["lr"] = lr
+        if lr is not None:
+            set_lr(self.optimiser, lr)
         self.optimiser.zero_grad()  # an interrupted fit may have left gradients
         self.epoch, self.epochs, self.step_count = 0, epochs, 0
         with self._active([*self.callbacks, *callbacks]), training_modes(self.model):
@@ -89,7 +91,14 @@ class Learner:
 
     def _steps(self) -> None:
         self.step_count += self.training
-        self._call(self._step_handlers)
+        try:
+            self._call(self._step_handlers)
+        except CancelStep:
+            pass
+        except Cancel:
+            if self.training:
+                self._call(self._handlers["zero_grad"])
+            raise
 
     def _phase(self, name: str, body: Callable[[], None]) -> None:
         cancel = CANCELS[name]

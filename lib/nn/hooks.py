@@ -94,9 +94,15 @@ class Statistics:
         self._counts: list[Tensor] = []
 
     @torch.no_grad()
-    def update(self, output: Tensor | tuple) -> None:
-        """Add one batch."""
-        x = (output[0] if isinstance(output, tuple | list) else output).detach().float()
+    def update(self, output: Any) -> None:
+        """Add one batch: a tensor, or the first one in nested tuples, lists and dicts; TypeError where there is none.
+
+        A recurrent layer of which only the last state was used has no gradient for its outputs, but for that state.
+        """
+        x = first_tensor(output)
+        if x is None:
+            raise TypeError(f"{self.name}: expected a tensor, or several in a tuple, list or dict, got {output!r:.80}")
+        x = x.detach().float()
         size = x.abs()
         dead = (size < self.max_value / self.bins / 10).count_nonzero() / max(1, size.numel())
         self._rows.append(torch.stack([x.mean(), x.std(correction=0), dead]))
@@ -159,6 +165,14 @@ class ActivationStatistics(Hooks):
                 by_module[id(module)].update(output)
 
         super().__init__([module for _, module in named], update, backward=backward)
+
+
+def first_tensor(value: Any) -> Tensor | None:
+    """Return the first tensor in nested tuples, lists and dicts, or None where there is none."""
+    if isinstance(value, Tensor):
+        return value
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, tuple | list) else ()
+    return next((found for part in parts if (found := first_tensor(part)) is not None), None)
 
 
 def named_modules(modules: Iterable) -> Iterator[tuple[str, nn.Module]]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lib.checks import wide
-from lib.nn.hooks import Hook, Hooks
+from lib.nn.hooks import Hook, Hooks, first_tensor
 from lib.nn.state import preserve_state
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -111,8 +111,10 @@ def _scale_to_unit(
     if layer is None or layer.bias is None:
         raise ValueError(f"{where} has no {'layer' if layer is None else 'bias'} to change")
     for _ in range(max_iter + 1):
-        output = wide(_outputs(model, batch, [module])[module])
-        mean, std = output.mean().item(), output.std(correction=0).item()
+        output = _outputs(model, batch, [module])[module]
+        if output is None:
+            raise ValueError(f"{where} puts out no tensor to be measured")
+        mean, std = wide(output).mean().item(), wide(output).std(correction=0).item()
         if not math.isfinite(mean + std):
             raise ValueError(f"{where} puts out values that are not finite: mean {mean}, standard deviation {std}")
         if std <= 1e-6 * abs(mean):
@@ -128,15 +130,20 @@ def _scale_to_unit(
     )
 
 
-def _outputs(model: nn.Module, batch: Tensor, modules: Sequence[nn.Module]) -> dict[nn.Module, Tensor]:
-    """Run the batch through, and return what each module puts out the first time, in the order of the calls."""
-    outputs: dict[nn.Module, Tensor] = {}
+def _outputs(model: nn.Module, batch: Tensor, modules: Sequence[nn.Module]) -> dict[nn.Module, Tensor | None]:
+    """Run the batch through, and return what each module puts out the first time, in the order of the calls.
 
-    def keep(hook: Hook, module: nn.Module, inputs: Any, output: Tensor) -> None:
-        outputs.setdefault(module, output)
+    Copies, as an activation that works in place overwrites what it is given, the batch too; None for what holds no
+    tensor.
+    """
+    outputs: dict[nn.Module, Tensor | None] = {}
+
+    def keep(hook: Hook, module: nn.Module, inputs: Any, output: Any) -> None:
+        found = first_tensor(output)
+        outputs.setdefault(module, None if found is None else found.clone())
 
     with Hooks(modules, keep), preserve_state(model), torch.no_grad():
-        model(batch)
+        model(batch.clone())
     return outputs
 
 
@@ -175,7 +182,7 @@ def t_fixup_(
     the identity, and all matrices drawn by Glorot. Then the value and output projections of each attention, and both
     layers of each perceptron, are multiplied by 0.67 N^(-1/4) in the N layers of an encoder and by (9N)^(-1/4) in those
     of a decoder. `embeddings` are drawn with standard deviation d^(-1/2) and multiplied by (9N)^(-1/4) too, N counting
-    the decoder's layers, or the encoder's where there is no decoder.
+    the decoder's layers, or the encoder's where there is no decoder; a row for padding keeps its values.
     """
     encoder = [m for m in model.modules() if isinstance(m, nn.TransformerEncoderLayer)]
     decoder = [m for m in model.modules() if isinstance(m, nn.TransformerDecoderLayer)]
@@ -190,9 +197,17 @@ def t_fixup_(
     for layer in decoder:
         _glorot_times(layer, (9 * len(decoder)) ** -0.25, generator)
     for embedding in embeddings:
-        scale = (9 * len(decoder or encoder)) ** -0.25
-        _draw(embedding.weight, scale * embedding.embedding_dim**-0.5, False, generator)
+        _draw_embedding(embedding, (9 * len(decoder or encoder)) ** -0.25, generator)
     return model
+
+
+@torch.no_grad()
+def _draw_embedding(embedding: nn.Embedding, scale: float, generator: torch.Generator | None) -> None:
+    """Draw with standard deviation `scale` d^(-1/2); the padding's row, which is never trained, stays as it is."""
+    padding = slice(0) if embedding.padding_idx is None else embedding.padding_idx
+    kept = embedding.weight[padding].clone()
+    _draw(embedding.weight, scale * embedding.embedding_dim**-0.5, False, generator)
+    embedding.weight[padding] = kept
 
 
 @torch.no_grad()

@@ -19,6 +19,7 @@ Sources: Ioffe and Szegedy 2015 (batch), Ba, Kiros and Hinton 2016 (layer), Ulya
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -52,13 +53,14 @@ class BatchNorm(nn.Module):
     """Normalise each channel over the batch and over space: [n, c] or [n, c, *space] -> the same shape.
 
     In training, mean and variance are those of the batch, and the running averages move towards them by `momentum`
-    (the running variance towards the unbiased one, divided by count - 1, as in torch). In evaluation the running
-    averages are used, so an item's answer does not depend on its neighbours.
+    (the running variance towards the unbiased one, divided by count - 1, as in torch); with `momentum=None` they are
+    the plain averages of all batches. In evaluation the running averages are used, so an item's answer does not depend
+    on its neighbours.
     """
 
-    def __init__(self, channels: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
+    def __init__(self, channels: int, eps: float = 1e-5, momentum: float | None = 0.1) -> None:
         super().__init__()
-        if not 0 <= momentum <= 1:
+        if momentum is not None and not 0 <= momentum <= 1:
             raise ValueError(f"momentum must be in [0, 1], got {momentum}: how far the averages move at each batch")
         self.channels, self.eps, self.momentum = channels, eps, momentum
         self.weight = nn.Parameter(torch.ones(channels))
@@ -88,10 +90,11 @@ class BatchNorm(nn.Module):
         axes = [axis for axis in range(x.ndim) if axis != 1]
         mean, variance = wide(x).mean(axes), wide(x).var(axes, correction=0)
         with torch.no_grad():
-            unbiased = variance * count / (count - 1)
-            self.running_mean.lerp_(mean.to(self.running_mean), self.momentum)
-            self.running_var.lerp_(unbiased.to(self.running_var), self.momentum)
             self.num_batches_tracked += 1
+            momentum = 1 / self.num_batches_tracked.item() if self.momentum is None else self.momentum
+            unbiased = variance * count / (count - 1)
+            self.running_mean.lerp_(mean.to(self.running_mean), momentum)
+            self.running_var.lerp_(unbiased.to(self.running_var), momentum)
         return mean, variance
 
     def extra_repr(self) -> str:
@@ -112,7 +115,8 @@ class GroupNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return x with mean 0 and standard deviation 1 in each group of each item, scaled and shifted by channel."""
         check_channels(self, x, self.channels)
-        grouped = x.reshape(len(x), self.groups, -1)  # [n, groups, the rest]
+        size = math.prod(x.shape[1:]) // self.groups  # said, as -1 is not known where n is 0
+        grouped = x.reshape(len(x), self.groups, size)
         check_several(self, x, grouped.shape[-1], "group")
         normalised = standardise(grouped, (-1,), self.eps).reshape(x.shape)
         return (normalised * over_channels(self.weight, x) + over_channels(self.bias, x)).to(output_dtype(x))

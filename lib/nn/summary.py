@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from lib.nn.hooks import first_tensor
 from lib.nn.state import preserve_state
 
 
@@ -30,8 +31,8 @@ class Summary:
     """A model's modules in the order in which they are reached, and totals; printed, or shown by a notebook, a table.
 
     `flops` are those of one forward pass of all of `inputs`: two (a multiplication and an addition) for each term of
-    the sums in convolutions, linear layers, matrix products and attention. Norms, activations and pooling do not count:
-    they are limited by memory and not by arithmetic.
+    the sums in convolutions, linear and recurrent layers, matrix products and attention. Norms, activations and pooling
+    do not count: they are limited by memory and not by arithmetic.
     """
 
     inputs: tuple[tuple[int, ...], ...]
@@ -81,7 +82,8 @@ def summary(model: nn.Module, inputs: Tensor | Sequence[Tensor], depth: int | No
         running.append(reached.setdefault(module, rows[module]))
 
     def leave(module: nn.Module, _: Any, output: Any) -> None:
-        running.pop().shape = _shape(output)
+        found = first_tensor(output)
+        running.pop().shape = () if found is None else tuple(found.shape)
 
     fast = torch.backends.mha.get_fastpath_enabled()
     handles = [m.register_forward_pre_hook(enter) for m in rows] + [m.register_forward_hook(leave) for m in rows]
@@ -124,12 +126,18 @@ def flops(operation: str, args: tuple, output: Any) -> int:
 
     Each value of the output is a sum. A matrix product's has as many terms as a row of the first factor has values, a
     convolution's as many as one filter has weights; in a transposed convolution each value of the input meets all
-    weights of its channel. Attention is two matrix products: queries with keys, and the result with values.
+    weights of its channel. Attention is two matrix products: queries with keys, and the result with values. Where a
+    recurrent net is one kernel, each item at each time meets every matrix (on a CPU of one layer, else of all).
     """
-    if operation in ("mm", "bmm"):
+    if operation in ("mm", "bmm", "mv", "dot", "vdot"):
         return 2 * output.numel() * args[0].shape[-1]
-    if operation in ("addmm", "baddbmm"):
+    if operation in ("addmm", "baddbmm", "addmv"):
         return 2 * output.numel() * args[1].shape[-1]
+    if operation == "addbmm":
+        return 2 * args[1].numel() * args[2].shape[-1]
+    if operation in ("mkldnn_rnn_layer", "_cudnn_rnn"):
+        x, weights = args[0], args[1:3] if operation == "mkldnn_rnn_layer" else args[1]
+        return 2 * prod(x.shape[:-1]) * sum(weight.numel() for weight in weights if weight.ndim == 2)
     if operation == "convolution":
         x, weight, transposed = args[0], args[1], args[6]
         return 2 * (x if transposed else output).numel() * prod(weight.shape[1:])
@@ -167,14 +175,6 @@ def _folded(rows: dict[nn.Module, Row], reached: dict[nn.Module, Row], depth: in
         whole.parameters += row.parameters
         whole.flops += row.flops
     return list(shown.values())
-
-
-def _shape(output: Any) -> tuple[int, ...]:
-    """Return the shape of a tensor, or of the first one in a tuple, list or dict of several."""
-    while output is not None and not isinstance(output, Tensor):
-        values = list(output.values()) if isinstance(output, dict) else output
-        output = next(iter(values), None) if isinstance(values, list | tuple) else None
-    return () if output is None else tuple(output.shape)
 
 
 def _sizes(shape: tuple[int, ...]) -> str:

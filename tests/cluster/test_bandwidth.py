@@ -8,6 +8,7 @@ from sklearn import cluster
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lib.cluster.bandwidth import estimate_bandwidth
+from lib.cluster.mean_shift import mean_shift
 from tests.cluster.blobs import blobs
 
 
@@ -111,3 +112,18 @@ def test_a_memory_limit_holds_and_changes_nothing():
 def test_a_memory_limit_too_small_for_one_row_is_refused():
     with pytest.raises(ValueError, match="memory limit of 100 bytes is too small"):
         estimate_bandwidth(blobs(), memory_limit=100)
+
+
+def test_duplicates_have_a_bandwidth_of_0_and_are_told_what_to_do():
+    x = torch.cat([blobs(20)] * 10)
+    bandwidth = estimate_bandwidth(x, 0.05)  # each point's ten nearest are itself
+    assert bandwidth == cluster.estimate_bandwidth(x.numpy(), quantile=0.05) == 0
+    with pytest.raises(ValueError, match=r"bandwidth .* got 0: .*larger quantile.*x\.unique"):
+        mean_shift(x, bandwidth)
+    for wider in (estimate_bandwidth(x, 0.3), estimate_bandwidth(x.unique(dim=0), 0.1)):
+        assert len(mean_shift(x, wider).centres) >= 1
+
+
+def test_samples_are_whole():
+    with pytest.raises(ValueError, match=r"n_samples must be a whole number, got 2\.5"):
+        estimate_bandwidth(blobs(), n_samples=2.5)

@@ -47,6 +47,9 @@ def test_what_is_no_finite_table_is_refused(function, x, error, words):
         ({"algorithm": "grid"}, ["unknown algorithm 'grid'"]),
         ({"batch_size": 0}, ["batch_size must be at least 1, got 0"]),
         ({"max_iter": 0}, ["max_iter must be at least 1, got 0"]),
+        ({"max_iter": 2.5}, ["max_iter must be a whole number, got 2.5"]),
+        ({"max_iter": NAN}, ["max_iter", "nan"]),
+        ({"batch_size": 2.5}, ["batch_size must be a whole number, got 2.5"]),
         ({"memory_limit": 8 * (4 * 7 + 4 * 2) - 1}, ["287 bytes", "too small", "one point against 7 others needs 288"]),
     ],
 )

@@ -115,6 +115,7 @@ def test_sampling_ends_at_one_or_at_the_first(set_alpha_to_one):
         (lambda: Schedule(torch.tensor([0.5, 0.6])), "must fall within"),
         (lambda: Schedule(torch.tensor([0.5, 0.4]), final_alpha_bar=0.3), "final_alpha_bar must be from alpha_bar"),
         (lambda: Schedule.make().timesteps(5, "leeding"), "unknown spacing 'leeding'; did you mean 'leading'"),
+        (lambda: Schedule.make().timesteps(2.5), "steps must be a whole number, got 2.5"),
         (lambda: Schedule.make().karras(2000), "from 1 to the schedule's 1000, got 2000"),
         (lambda: Schedule.make().level(1000), "times are from 0 to 999, got 1000"),
         (lambda: Schedule.make().alpha_bar_at(torch.tensor([-1.0, 5.0])), "got -1 to 5"),
@@ -123,3 +124,13 @@ def test_sampling_ends_at_one_or_at_the_first(set_alpha_to_one):
 def test_what_is_no_schedule_is_refused(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+@pytest.mark.parametrize("spacing", ["linspace", "trailing"])
+def test_one_step_is_from_the_last_time_where_there_is_noise_alone(spacing):
+    assert Schedule.make().timesteps(1, spacing).tolist() == [999]
+
+
+def test_one_leading_step_is_from_time_0_and_says_so():
+    with pytest.warns(UserWarning, match="1 leading steps begin at time 0 of 999, far from pure noise"):
+        assert Schedule.make().timesteps(1, "leading").tolist() == [0]

@@ -1,9 +1,11 @@
 """Callbacks: which are refused, in which order they are called, which events a cancelled phase still dispatches."""
 
+import math
 import re
 
 import pytest
 import torch
+from torch import nn
 
 from lib.learner import (
     EVENTS,
@@ -12,6 +14,7 @@ from lib.learner import (
     CancelEpoch,
     CancelFit,
     CancelPass,
+    CancelStep,
     LearnerState,
     Metrics,
     MixedPrecision,
@@ -198,12 +201,12 @@ def test_what_is_cancelled_before_it_began_is_not_finished():
 
 
 def test_skipping_steps_accumulates_gradients():
-    """CancelBatch before the step leaves the gradients, so four batches make one step: that of their summed losses."""
+    """CancelStep leaves the gradients, so four batches make one step: that of their summed losses."""
 
     class Accumulate(Callback):
         def before_step(self, learn):
             if learn.step_count % 4 and learn.step_count != 7:
-                raise CancelBatch
+                raise CancelStep
 
     learn = learner([Accumulate()])
     reference = learner()
@@ -219,7 +222,51 @@ def test_skipping_steps_accumulates_gradients():
     assert learn.progress == 1
 
 
-@pytest.mark.parametrize("cancel", [CancelFit, CancelEpoch, CancelPass, CancelBatch])
+def test_a_cancelled_step_leaves_out_the_step_only():
+    events = ("after_backward", "before_step", "after_step", "before_zero_grad", "after_batch", "cleanup_batch")
+    kept = dispatched("before_step", CancelStep, events)
+    assert kept[:3] == ["after_backward", "after_batch", "cleanup_batch"]
+    assert kept[3:9] == list(events)
+
+
+class OnlyThird(Callback):
+    """Cancels the first two batches of a fit, whose gradients it spoils."""
+
+    order = 99
+
+    def __init__(self, event, cancel):
+        def spoil(learn):
+            if learn.training and learn.step_count < 3:
+                for p in learn.model.parameters():
+                    if p.grad is not None:
+                        p.grad.fill_(math.nan)
+                raise cancel
+
+        setattr(self, event, spoil)
+
+
+@pytest.mark.parametrize("cancel", [CancelBatch, CancelPass, CancelEpoch])
+@pytest.mark.parametrize("event", ["after_loss", "after_backward", "before_step", "after_step", "before_zero_grad"])
+def test_gradients_do_not_survive_a_cancelled_batch(event, cancel):
+    """Each step takes its own batch's gradient; a skipped NaN poisons nothing."""
+    seen = []
+
+    class Look(Callback):
+        order = 100
+
+        def before_step(self, learn):
+            found = [p.grad.clone() for p in learn.model.parameters()]
+            learn.model.zero_grad()
+            learn.loss(learn.model(*learn.inputs), learn.targets).backward()
+            seen.append(same(found, [p.grad for p in learn.model.parameters()]))
+
+    learn = learner([OnlyThird(event, cancel), Look()])
+    learn.model = nn.Linear(6, 3)
+    learn.fit(3)
+    assert seen.count(True) == len(seen) > 6
+
+
+@pytest.mark.parametrize("cancel", [CancelFit, CancelEpoch, CancelPass, CancelBatch, CancelStep])
 def test_a_cancel_that_nothing_catches_says_where_it_was_raised(cancel):
     where = "after_fit" if cancel is not CancelFit else "cleanup_fit"
     learn = learner([raising(where, cancel())])

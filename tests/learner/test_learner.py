@@ -77,6 +77,8 @@ def test_each_fit_has_a_new_optimiser_and_its_rate():
     assert learn.fit(1, lr=0.0).optimiser.param_groups[0]["lr"] == 0.0
     with pytest.raises(ValueError, match="epochs must be at least 1, got 0"):
         learn.fit(0)
+    with pytest.raises(ValueError, match=r"epochs must be a whole number, got 1\.5"):
+        learn.fit(1.5)
 
 
 def test_gradients_of_an_interrupted_fit_do_not_reach_the_next():
@@ -521,3 +523,16 @@ def test_a_skipped_batch_changes_no_weight():
     before = weights(learn.model)
     learn.fit(1)
     assert same(weights(learn.model), before)
+
+
+def test_a_rate_given_to_a_fit_keeps_the_share_of_each_parameter_group():
+    def grouped(_):
+        body, head = [*model[:4].parameters()], [*model[4].parameters()]
+        return torch.optim.SGD([{"params": body, "lr": 1e-4}, {"params": head}], lr=1e-2)
+
+    model = net()
+    learn = learner(optimiser=grouped, model=model).fit(1, lr=0.5)
+    assert [group["lr"] for group in learn.optimiser.param_groups] == pytest.approx([0.005, 0.5])
+    assert [group["lr"] for group in learn.fit(1).optimiser.param_groups] == [1e-4, 1e-2]
+    learn = learner(optimiser=lambda ps: torch.optim.SGD(ps, lr=0.0)).fit(1, lr=0.3)
+    assert learn.optimiser.param_groups[0]["lr"] == 0.3

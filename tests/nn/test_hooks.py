@@ -190,3 +190,31 @@ def test_modules_are_named_as_they_are_given(net):
     assert modules_of(net, nn.Linear, nn.ReLU)[2] == ("2.0", net[2][0])
     with pytest.raises(ValueError, match="no Conv2d or GELU in Sequential"):
         modules_of(net, nn.Conv2d, nn.GELU)
+
+
+def test_statistics_take_the_first_tensor_of_nested_outputs():
+    statistics, x = Statistics("layer"), normal(5)
+    for output in (x, (x, x + 1), {"y": x}, [None, {"a": None, "b": ((), (x, x + 1))}], (None, x)):
+        statistics.update(output)
+    assert statistics.means == pytest.approx([x.mean().item()] * 5)
+
+
+@pytest.mark.parametrize("output", [None, (), {"a": None}, "text"])
+def test_an_output_without_a_tensor_is_refused_by_the_name_of_its_module(output):
+    class Says(nn.Module):
+        def forward(self, x):
+            return output
+
+    model = nn.ModuleDict({"says": Says()})
+    with ActivationStatistics(model.named_children()), pytest.raises(TypeError, match="says: expected a tensor"):
+        model["says"](normal(3))
+
+
+def test_a_recurrent_layer_of_which_only_the_last_state_is_used():
+    gru = nn.GRU(3, 4, batch_first=True)
+    weight = normal(1, 2, 4, seed=1)
+    with ActivationStatistics({"gru": gru}) as outputs, ActivationStatistics({"gru": gru}, backward=True) as gradients:
+        out, h_n = gru(normal(2, 5, 3).requires_grad_())
+        (h_n * weight).sum().backward()
+    assert outputs.statistics[0].means == pytest.approx([out.mean().item()])
+    assert gradients.statistics[0].means == pytest.approx([weight.mean().item()])

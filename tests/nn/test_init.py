@@ -258,3 +258,62 @@ def test_conv_block_feeds_lsuv_by_its_first_layer():
     block = seeded(lambda: conv_block(1, 8, act=lambda: GeneralReLU(0.1, 0.4)))
     lsuv(block, images(), [block])
     assert block(images()).std().item() == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("inplace", [True, False])
+def test_lsuv_measures_a_layer_before_an_activation_in_place_overwrites_it(inplace):
+    x = torch.randn(200, 8, generator=torch.Generator().manual_seed(0))
+    model = seeded(lambda: nn.Sequential(nn.Linear(8, 16), nn.ELU(inplace=inplace), nn.Linear(16, 8), nn.ReLU(inplace)))
+    reached = lsuv(model, x)
+    assert list(reached) == ["0", "2"]
+    for name, layer in (("0", model[0](x)), ("2", model[:3](x))):
+        assert (layer.mean().item(), layer.std(correction=0).item()) == pytest.approx(reached[name], abs=1e-5)
+        assert reached[name] == pytest.approx((0, 1), abs=1e-3)
+
+
+def test_lsuv_leaves_the_batch_alone():
+    x = torch.randn(200, 8, generator=torch.Generator().manual_seed(0))
+    batch, model = x.clone(), seeded(lambda: nn.Sequential(nn.ELU(inplace=True), nn.Linear(8, 8)))
+    lsuv(model, batch)
+    assert torch.equal(batch, x)
+    assert model(batch).std(correction=0).item() == pytest.approx(1, abs=1e-3)
+
+
+class Wrapped(nn.Module):
+    """A layer whose answer is deep inside of other things, or nowhere."""
+
+    def __init__(self, wrap) -> None:
+        super().__init__()
+        self.layer, self.wrap = nn.Linear(4, 4), wrap
+
+    def forward(self, x):
+        return self.wrap(self.layer(x))
+
+
+def test_lsuv_looks_into_nested_outputs_and_names_what_has_none():
+    x = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
+    nested = Wrapped(lambda y: {"none": None, "all": [(y, "more")]})
+    lsuv(nested, x, [nested])
+    assert nested.layer(x).std(correction=0).item() == pytest.approx(1, abs=1e-3)
+    empty = Wrapped(lambda y: None)
+    before = [p.clone() for p in empty.parameters()]
+    with pytest.raises(ValueError, match=r"lsuv: '' \(Wrapped\) puts out no tensor"):
+        lsuv(empty, x, [empty])
+    assert all(torch.equal(a, b) for a, b in zip(before, empty.parameters(), strict=True))
+
+
+def test_t_fixup_keeps_the_row_of_the_padding():
+    model = nn.TransformerEncoder(nn.TransformerEncoderLayer(32, 4, 64), 16, enable_nested_tensor=False)
+    padded, plain = nn.Embedding(300, 32, padding_idx=-2), nn.Embedding(300, 32)
+    for embedding in (padded, plain):
+        t_fixup_(model, [embedding], generator=torch.Generator().manual_seed(0))
+    assert not padded.weight[298].any()
+    rows = torch.arange(300) != 298
+    assert torch.equal(padded.weight[rows], plain.weight[rows])
+    assert plain.weight[298].any()
+    assert padded.weight.requires_grad
+
+
+def test_a_fixup_block_refuses_what_it_does_not_know():
+    with pytest.raises(TypeError, match="strid"):
+        FixupBlock(4, 4, strid=2)

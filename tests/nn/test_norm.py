@@ -182,3 +182,23 @@ def test_under_autocast_on_a_gpu_the_dtype_is_torchs(name, dtype):
             a, b = ours(given), theirs(given)
             assert a.dtype == b.dtype
             torch.testing.assert_close(a.float(), b.float(), rtol=0.02, atol=0.02)
+
+
+def test_with_no_momentum_the_averages_are_those_of_all_batches():
+    ours, theirs = BatchNorm(C, momentum=None), nn.BatchNorm2d(C, momentum=None)
+    batches = [torch.randn(4, C, 3, 3, generator=torch.Generator().manual_seed(seed)) + seed for seed in range(3)]
+    for x in batches:
+        torch.testing.assert_close(ours(x), theirs(x))
+    for mine, its in zip(ours.buffers(), theirs.buffers(), strict=True):
+        torch.testing.assert_close(mine, its)
+    torch.testing.assert_close(ours.running_mean, torch.cat(batches).mean((0, 2, 3)))
+
+
+@pytest.mark.parametrize("name", ["layer", "group", "instance"])  # torch's affine InstanceNorm fails
+def test_an_empty_batch_is_normalised_to_an_empty_batch(name):
+    for make in PAIRS[name]:
+        norm, x = make(), torch.ones(0, C, 4, 5, requires_grad=True)
+        y = norm(x)
+        y.sum().backward()
+        assert y.shape == x.grad.shape == (0, C, 4, 5)
+        assert all(not p.grad.any() for p in norm.parameters())

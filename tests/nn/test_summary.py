@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from lib.nn.layers import convnet
 from lib.nn.norm import BatchNorm
 from lib.nn.resnet import FixupBlock, ResNet
-from lib.nn.summary import short, summary
+from lib.nn.summary import flops, short, summary
 
 
 class Attend(nn.Module):
@@ -171,3 +171,44 @@ def test_it_reads_in_a_terminal_and_on_a_page():
 @pytest.mark.parametrize(("count", "text"), [(0, "0"), (999, "999"), (1234, "1.23 k"), (1.5e6, "1.5 M"), (2e9, "2 G")])
 def test_short(count, text):
     assert short(count) == text
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+@pytest.mark.parametrize("options", [{}, {"num_layers": 2}, {"num_layers": 2, "bidirectional": True}, {"bias": False}])
+def test_each_matrix_of_a_recurrent_net_meets_each_item_at_each_time(kind, options):
+    model = kind(4, 5, **options)
+    result = summary(model, torch.randn(7, 3, 4))  # seven times of three items
+    assert result.flops == 2 * 7 * 3 * sum(p.numel() for p in model.parameters() if p.ndim == 2)
+    assert result.rows[0].shape == (7, 3, 5 * (1 + options.get("bidirectional", False)))
+
+
+def test_on_a_gpu_a_recurrent_net_is_one_kernel():
+    layer = nn.LSTM(4, 5, 2)
+    assert flops("_cudnn_rnn", (torch.empty(7, 3, 4), list(layer.parameters()), 4), None) == 2 * 21 * (20 * 9 + 20 * 10)
+
+
+class Product(nn.Module):
+    def __init__(self, function) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, *inputs):
+        return self.function(*inputs)
+
+
+@pytest.mark.parametrize(
+    ("function", "shapes", "terms"),
+    [
+        (torch.mv, [(3, 4), (4,)], 12),
+        (torch.matmul, [(3, 4), (4,)], 12),
+        (torch.matmul, [(4,), (4, 3)], 12),
+        (torch.matmul, [(2, 3, 4), (4,)], 24),
+        (torch.matmul, [(4,), (4,)], 4),
+        (torch.vdot, [(4,), (4,)], 4),
+        (torch.addmv, [(3,), (3, 4), (4,)], 12),
+        (torch.addbmm, [(3, 5), (2, 3, 4), (2, 4, 5)], 120),
+        (torch.nn.functional.linear, [(4,), (3, 4), (3,)], 12),
+    ],
+)
+def test_products_with_vectors_count(function, shapes, terms):
+    assert summary(Product(function), [torch.randn(shape) for shape in shapes]).flops == 2 * terms

@@ -153,4 +153,5 @@ def truncate_timesteps(timesteps: Tensor, strength: float) -> Tensor:
     """Return the last `strength` (above 0, at most 1) of the timesteps, at least one of them."""
     if not 0 < strength <= 1:
         raise ValueError(f"strength must be above 0 and at most 1, got {strength}")
-    return timesteps[len(timesteps) - max(1, int(len(timesteps) * strength)) :]
+    count = int(round(len(timesteps) * strength, 6))  # 100 * 0.29 is 28.999999999999996
+    return timesteps[len(timesteps) - max(1, count) :]

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from lib.learner.callback import Callback, LearnerState
+from lib.learner.callback import Callback, CancelStep, LearnerState
 from lib.learner.callbacks.device import to_device
+from lib.learner.callbacks.precision import scale_again
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -22,10 +23,13 @@ class Accelerated(Callback):
     All processes must go through the same batches of tensors, as loaders with the same seed do. Gradients, losses and
     metrics are those of one process with the whole batch, also when its rows do not divide evenly: once the loss is
     taken, every process has the whole batch and its predictions. (A BatchNorm normalises by the rows of its process.)
-    Mixed precision is the accelerator's own. Start with `accelerate launch`.
+    Mixed precision is the accelerator's own, and so is `gradient_accumulation_steps`: one step for so many batches, and
+    for what is left at the end of an epoch. A batch is divided once every callback has prepared it, whatever its
+    `order`, so that random numbers drawn for it are those of one process. Start with `accelerate launch`.
     """
 
-    order = -40  # a batch is transformed before it is divided: its random numbers are those of one process
+    order = -40  # gradients are unscaled before they are clipped
+    _unscaled = False  # gradients, and their step not taken yet
 
     def __init__(self, accelerator: Accelerator | None = None) -> None:
         if accelerator is None:
@@ -41,7 +45,7 @@ class Accelerated(Callback):
         learn.model = self.accelerator.unwrap_model(learn.model, keep_fp32_wrapper=False)
         self.accelerator.free_memory()
 
-    def before_batch(self, learn: LearnerState) -> None:
+    def before_predict(self, learn: LearnerState) -> None:
         n, world = len(learn.inputs[0]), self.accelerator.num_processes
         if n < world and learn.training:
             raise ValueError(f"a batch of {n} is too small for {world} processes: drop_last leaves it out")
@@ -65,7 +69,19 @@ class Accelerated(Callback):
         self.accelerator.backward(self._loss)
 
     def before_step(self, learn: LearnerState) -> None:
+        done = learn.batch_index + 1
+        if done % self.accelerator.gradient_accumulation_steps and done < len(learn.loader):
+            raise CancelStep
         self.accelerator.unscale_gradients(learn.optimiser)
+        self._unscaled = self.accelerator.scaler is not None
+
+    def after_step(self, learn: LearnerState) -> None:
+        self._unscaled = False
+
+    def cleanup_batch(self, learn: LearnerState) -> None:
+        if self._unscaled:
+            self._unscaled = False
+            scale_again(self.accelerator.scaler, learn.model)
 
     @torch.no_grad()
     def _gather(self, learn: LearnerState) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lib.learner.callback import Callback, CancelFit, CancelPass, LearnerState
+from lib.learner.callbacks.schedules import set_lr
 
 SMOOTH = 0.9
 DIVERGED = 4.0
@@ -15,7 +16,10 @@ DIVERGED = 4.0
 
 @dataclass(frozen=True)
 class LRFinderResult:
-    """Learning rates, the loss at each, smoothed as well, and the one at which the smoothed loss falls fastest."""
+    """Learning rates, the loss before a step with each, smoothed as well, and the rate at which that falls fastest.
+
+    With parameter groups of different rates, the largest of them: what `Learner.fit` takes as `lr`.
+    """
 
     lrs: list[float]
     losses: list[float]
@@ -36,8 +40,7 @@ class LRFinder(Callback):
         self.smoothed: list[float] = []
 
     def before_batch(self, learn: LearnerState) -> None:
-        for group in learn.optimiser.param_groups:
-            group["lr"] = self.lrs[len(self.losses)]
+        set_lr(learn.optimiser, self.lrs[len(self.losses)])
 
     def after_loss(self, learn: LearnerState) -> None:
         loss = learn.loss_value.item()
@@ -60,4 +63,5 @@ class LRFinder(Callback):
         lrs = self.lrs[: len(self.losses)]
         lowest = max(2, int(np.argmin(self.smoothed)) + 1)
         slopes = np.gradient(self.smoothed[:lowest], np.log(lrs[:lowest]))
-        return LRFinderResult(lrs, self.losses, self.smoothed, lrs[int(np.argmin(slopes))])
+        tried = slopes[:-1]  # what a step with the last rate does was not seen, or the loss rose
+        return LRFinderResult(lrs, self.losses, self.smoothed, lrs[int(np.argmin(tried))])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import nn
 
 from lib.learner.callback import Callback, LearnerState
 
@@ -16,6 +17,7 @@ class MixedPrecision(Callback):
     """
 
     order = -30  # gradients are unscaled before they are clipped
+    _unscaled = False  # gradients, and their step not taken yet
 
     def __init__(self, dtype: torch.dtype = torch.bfloat16) -> None:
         if dtype not in (torch.bfloat16, torch.float16):
@@ -38,17 +40,25 @@ class MixedPrecision(Callback):
             cast.__exit__(None, None, None)
 
     before_loss = before_predict
-    after_loss = cleanup_batch = after_predict
+    after_loss = after_predict
 
     def backward(self, learn: LearnerState) -> None:
         self.scaler.scale(learn.loss_value).backward()
 
     def before_step(self, learn: LearnerState) -> None:
         self.scaler.unscale_(learn.optimiser)
+        self._unscaled = self.scaler.is_enabled()
 
     def step(self, learn: LearnerState) -> None:
         self.scaler.step(learn.optimiser)  # leaves out a step whose gradients overflowed
         self.scaler.update()
+        self._unscaled = False
+
+    def cleanup_batch(self, learn: LearnerState) -> None:
+        self.after_predict(learn)
+        if self._unscaled:
+            self._unscaled = False
+            scale_again(self.scaler, learn.model)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps."""
@@ -56,6 +66,15 @@ class MixedPrecision(Callback):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.scaler.load_state_dict(state)
+
+
+def scale_again(scaler: torch.amp.GradScaler, model: nn.Module) -> None:
+    """Make up for gradients that were unscaled for a step that was then left out: scale those that are kept again."""
+    scaler.update()
+    scale = scaler.get_scale()
+    for parameter in model.parameters():
+        if parameter.grad is not None:
+            parameter.grad *= scale
 
 
 def _kind(learn: LearnerState) -> str:

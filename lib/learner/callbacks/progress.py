@@ -33,17 +33,20 @@ class Progress(Callback):
     def before_fit(self, learn: LearnerState) -> None:
         self.rows: list[dict[str, float]] = []
         self._fit_started = self._shown = time.perf_counter()
+        self._resumed_at: float | None = None
         if first_process():
             self._screen = _Notebook() if _in_notebook() else _Terminal(sys.stderr)
 
     def before_epoch(self, learn: LearnerState) -> None:
         self._started = time.perf_counter()
+        if self._resumed_at is None:  # once a checkpoint has said how much was done before
+            self._resumed_at = learn.progress
 
     def after_batch(self, learn: LearnerState) -> None:
         now = time.perf_counter()
         if self._screen is not None and now - self._shown >= self.interval:
             self._shown = now
-            self._screen.show(self.rows, self._line(learn, now - self._fit_started))
+            self._screen.show(self.rows, self._line(learn, now - self._fit_started, self._resumed_at))
 
     def after_epoch(self, learn: LearnerState) -> None:
         if self._screen is None:
@@ -66,10 +69,10 @@ class Progress(Callback):
         self.rows = list(state["rows"])
 
     @staticmethod
-    def _line(learn: LearnerState, seconds: float) -> str:
+    def _line(learn: LearnerState, seconds: float, resumed_at: float = 0.0) -> str:
         part = learn.progress
         done = int(part * BAR)
-        left = f"{seconds * (1 - part) / part:.0f} s left" if part else ""
+        left = f"{seconds * (1 - part) / (part - resumed_at):.0f} s left" if part > resumed_at else ""
         batch = f"{learn.stage} {learn.batch_index + 1}/{len(learn.loader)}"
         return f"epoch {learn.epoch + 1}/{learn.epochs} {'█' * done}{'░' * (BAR - done)} {batch} · {left}"
 

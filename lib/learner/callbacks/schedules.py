@@ -83,6 +83,13 @@ class Scheduled(Callback):
                     group["momentum"] = momentum
 
 
+def set_lr(optimiser: Optimizer, lr: float) -> None:
+    """Set the learning rate; of several parameter groups the largest rate, and the others keep their share of it."""
+    largest = max(group["lr"] for group in optimiser.param_groups)
+    for group in optimiser.param_groups:
+        group["lr"] = lr * (group["lr"] / largest if largest else 1.0)
+
+
 def read_momentum(optimiser: Optimizer) -> float:
     """Return the momentum of the first parameter group: SGD's, or Adam's first beta."""
     group = optimiser.param_groups[0]

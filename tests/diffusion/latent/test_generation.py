@@ -95,6 +95,20 @@ def test_strength_keeps_a_part_of_the_steps(parts):
             truncate_timesteps(all_times, wrong)
 
 
+@pytest.mark.parametrize(
+    ("steps", "strength", "kept"), [(100, 0.29, 29), (100, 0.57, 57), (100, 0.58, 58), (50, 0.58, 29)]
+)
+def test_no_step_is_lost_to_rounding(steps, strength, kept):
+    assert len(truncate_timesteps(torch.arange(steps).flip(0), strength)) == kept
+
+
+@pytest.mark.parametrize("steps", [8, 30, 50, 1000])
+def test_as_many_steps_are_kept_as_the_pipeline_keeps_but_for_its_rounding(steps):
+    for percent in range(1, 101):
+        kept = len(truncate_timesteps(torch.arange(steps).flip(0), percent / 100))
+        assert kept == max(1, steps * percent // 100)
+
+
 def test_odd_sizes_are_refused_and_others_drawn(parts):
     assert text_to_image(parts, PROMPT, steps=2, size=(32, 48)).shape == (1, 3, 32, 48)
     with pytest.raises(ValueError, match="multiples of 4, got 33 and 32"):

@@ -11,9 +11,9 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from lib.learner import Accelerated, Checkpoint, DataLoaders, MixedPrecision, Progress
+from lib.learner import Accelerated, Callback, CancelStep, Checkpoint, DataLoaders, MixedPrecision, Progress
 from lib.learner.callbacks.checkpoint import read
-from tests.learner.problem import learner, loaders, net, normal, raising, same, weights
+from tests.learner.problem import SGD, learner, loaders, net, normal, raising, same, weights
 from tests.learner.process import train
 
 
@@ -114,3 +114,76 @@ def test_a_batch_of_fewer_rows_than_processes_is_refused():
     data = DataLoaders([(normal(1, 6), torch.zeros(1).long())])
     with pytest.raises(ValueError, match="a batch of 1 is too small for 2 processes: drop_last leaves it out"):
         learner([Two()], data=data, model=nn.Linear(6, 3)).fit(1)
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_gradients_are_accumulated_as_the_accelerator_says(steps):
+    """Four batches of 8 make one step, that of their mean; at the end of the epoch three are left."""
+    model, step_count = net(), []
+    accelerator = Accelerator(cpu=True, gradient_accumulation_steps=steps)
+    counts = type("Counts", (Callback,), {"after_step": lambda self, learn: step_count.append(learn.step_count)})()
+    learner([Accelerated(accelerator), counts], model=model).fit(2)
+
+    theirs, data = net().train(), loaders()
+    optimiser = SGD(theirs.parameters())
+    for _ in range(2):
+        for i, (x, y) in enumerate(data.train, 1):
+            (torch.nn.functional.cross_entropy(theirs(x), y) / steps).backward()
+            if i % steps == 0 or i == len(data.train):
+                optimiser.step()
+                optimiser.zero_grad()
+    assert same(weights(model), weights(theirs))
+    assert step_count == ([4, 7, 11, 14] if steps == 4 else [*range(1, 15)])
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("order", [-40, 0, 1000])
+def test_random_numbers_are_drawn_for_the_whole_batch_whatever_the_order(order, first):
+    drawn, seen = [], []
+
+    class Half(Accelerated):
+        """The second of two processes, of which there is no first."""
+
+        def __init__(self):
+            self.accelerator = type("Two", (), {"num_processes": 2, "process_index": 1, "device": "cpu"})()
+
+        def before_fit(self, learn):
+            pass
+
+        def _gather(self, learn):
+            seen.append(learn.batch[0])
+
+        cleanup_fit = cleanup_batch = before_fit
+
+    class Noised(Callback):
+        def before_batch(self, learn):
+            drawn.append(torch.randn_like(learn.batch[0]))
+            learn.batch = (learn.batch[0] + drawn[-1], *learn.batch[1:])
+
+    noised = Noised()
+    noised.order = order
+    callbacks = [noised, Half()] if first else [Half(), noised]
+    learn = learner(callbacks)
+    learn.evaluate()
+    x = learn.data.valid.tensors[0]
+    assert [len(noise) for noise in drawn] == [16, 4]
+    assert torch.equal(seen[0], (x[:16] + drawn[0])[8:])
+
+
+def test_gradients_that_were_unscaled_for_a_step_left_out_are_scaled_again(monkeypatch):
+    """As in float16 on a GPU, where the accelerator has a scaler."""
+    accelerator = Accelerator(cpu=True)
+    accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    monkeypatch.setattr(
+        accelerator, "unscale_gradients", lambda prepared: accelerator.scaler.unscale_(prepared.optimizer)
+    )
+
+    class Accumulate(Callback):
+        def before_step(self, learn):
+            if learn.step_count % 4 and learn.step_count != 7:
+                raise CancelStep
+
+    scaled = learner([Accelerated(accelerator), Accumulate()]).fit(1)
+    plain = learner([Accumulate()]).fit(1)
+    for name, value in weights(plain.model).items():
+        torch.testing.assert_close(scaled.model.state_dict()[name], value)

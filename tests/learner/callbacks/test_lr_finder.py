@@ -120,3 +120,29 @@ def test_a_loss_that_is_never_finite_is_an_error():
     assert same(weights(learn.model), before)
     with pytest.raises(ValueError, match="the loader for train is empty"):
         learner(data=DataLoaders([])).lr_find()
+
+
+@pytest.mark.parametrize("steps", [2, 3, 4, 100])
+def test_the_last_rate_tried_is_never_suggested_as_nothing_was_seen_of_it(steps):
+    """However the loss falls until then: here it is halved with each batch, whatever the rate."""
+    learn = learner(loss=lambda preds, y: preds.sum() * 0 + next(losses))
+    losses = (2.0**-i for i in range(1000))
+    result = learn.lr_find(steps=steps)
+    assert len(result.lrs) == steps
+    assert result.suggestion in result.lrs[:-1]
+
+
+def test_parameter_groups_keep_their_share_of_the_rate():
+    seen, model = [], net()
+
+    class Look(Callback):
+        def before_step(self, learn):
+            seen.append([group["lr"] for group in learn.optimiser.param_groups])
+
+    def grouped(_):
+        body, head = [*model[:4].parameters()], [*model[4].parameters()]
+        return torch.optim.SGD([{"params": body, "lr": 1e-4}, {"params": head}], lr=1e-2)
+
+    result = learner([Look()], grouped, model=model).lr_find(1e-3, 1e-1, steps=9)
+    assert [head for _, head in seen] == result.lrs[: len(seen)]
+    assert [body for body, _ in seen] == pytest.approx([lr / 100 for lr in result.lrs[: len(seen)]])

@@ -4,7 +4,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lib.learner import Callback, ClipGradients, DataLoaders, DeviceCallback, MixedPrecision, Recorder
+from lib.learner import (
+    Callback,
+    CancelBatch,
+    CancelStep,
+    ClipGradients,
+    DataLoaders,
+    DeviceCallback,
+    MixedPrecision,
+    Recorder,
+)
 from tests.learner.problem import AdamW, learner, loaders, raising, same
 
 
@@ -80,3 +89,52 @@ def test_on_a_gpu_half_precision_trains_nearly_as_single(dtype):
     learner([DeviceCallback("cuda"), theirs], AdamW).fit(2)
     assert ours.losses == pytest.approx(theirs.losses, rel=0.1)
     assert not torch.is_autocast_enabled("cuda")
+
+
+class Accumulate(Callback):
+    """Makes one step of every two batches, and of the last; `order` says whether before gradients are unscaled."""
+
+    def __init__(self, event, order):
+        self.order = order
+        setattr(self, event, self.leave_out)
+
+    def leave_out(self, learn):
+        if learn.step_count % 2 and learn.step_count != 7:
+            raise CancelStep
+
+
+@pytest.mark.parametrize(("event", "order"), [("after_backward", 0), ("before_step", -31), ("before_step", 5)])
+def test_a_step_that_is_left_out_keeps_scaled_gradients(event, order):
+    precision, seen = MixedPrecision(torch.float16), []
+
+    class Look(Callback):
+        order = 9
+
+        def before_step(self, learn):
+            seen.append([p.grad.clone() for p in learn.model.parameters()])
+
+    class Unscaled(MixedPrecision):
+        """float16 without a scale: gradients of this size need none."""
+
+        def before_fit(self, learn):
+            self.scaler = torch.amp.GradScaler("cpu", enabled=False)
+
+    learner([precision, Accumulate(event, order), Look()]).fit(1)
+    ours, seen = seen, []
+    learner([Unscaled(torch.float16), Accumulate("after_backward", 0), Look()]).fit(1)
+    assert len(ours) == 4
+    for mine, its in zip(ours, seen, strict=True):
+        torch.testing.assert_close(mine, its, rtol=0.05, atol=1e-3)
+
+
+@pytest.mark.parametrize("event", ["after_backward", "before_step", "before_zero_grad"])
+def test_in_float16_a_cancelled_batch_leaves_nothing_to_the_next(event):
+    def cancel(self, learn):
+        if learn.step_count % 2:
+            raise CancelBatch
+
+    steps = Recorder()
+    precision = MixedPrecision(torch.float16)
+    learner([precision, type("Cancels", (Callback,), {event: cancel})(), steps]).fit(2)
+    assert len(steps.losses) == 14
+    assert precision.scaler.get_scale() == 65536

@@ -9,7 +9,7 @@ import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-from lib.learner import Accuracy, Metrics, Progress, Recorder
+from lib.learner import Accuracy, Callback, Checkpoint, Metrics, Progress, Recorder
 from lib.learner.callbacks.progress import table
 from tests.learner.problem import learner, raising
 
@@ -141,3 +141,27 @@ def test_a_recorder_is_not_drawn_in_a_terminal(monkeypatch):
     monkeypatch.setattr(sys, "stderr", stream := Stream(False))
     learner([recorder, Progress(plot=recorder)]).fit(1)
     assert len(stream.getvalue().splitlines()) == 1
+
+
+def test_time_left_counts_what_was_done_since_a_resume(monkeypatch, tmp_path):
+    """Three of four epochs are done before; the one that is left takes a second for each of its seven batches."""
+    path, now = tmp_path / "fit.pt", [0.0]
+    with pytest.raises(OSError, match="broken"):
+        learner([Progress(0), Checkpoint(path), LateFault()]).fit(4)
+    monkeypatch.setattr(sys, "stderr", stream := Stream(True))
+    monkeypatch.setattr("lib.learner.callbacks.progress.time.perf_counter", lambda: now[0])
+
+    class Second(Callback):
+        def after_step(self, learn):
+            now[0] += 1
+
+    learner([Progress(0), Checkpoint(path), Second()]).fit(4)
+    assert re.findall(r"train (\d)/7 · (\d+) s left", stream.getvalue()) == [(str(i), str(7 - i)) for i in range(1, 8)]
+
+
+class LateFault(Callback):
+    """Raises in the fourth epoch."""
+
+    def before_batch(self, learn):
+        if learn.epoch == 3:
+            raise OSError("broken")
