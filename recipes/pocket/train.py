@@ -258,7 +258,7 @@ def encode_captions(text: nn.Module, tokens: Tensor, batch_size: int = 2048) -> 
 
 
 def save_weights(model: nn.Module, path: Path, scale: float | None = None) -> None:
-    """Write weights in half precision, with the scale of latents that they were trained on; ValueError if it is none."""
+    """Write weights in half precision, with the scale of latents that they were trained on."""
     state = {key: value for key, value in model.state_dict().items() if value.is_floating_point()}
     files.replace(path, save(weights.cast(state), None if scale is None else {"scaling_factor": repr(scale)}))
 
