@@ -159,7 +159,7 @@ def _prediction(config: Mapping[str, Any]) -> str:
 
 def _folder(source: str | Path, revision: str | None, network: bool) -> Path:
     """Return the folder of a source, fetched if it must be."""
-    if str(source) == POCKET:
+    if str(source) == POCKET or Path(source) == files.MANIFEST.parent / POCKET_FOLDER:
         return _pocket()
     if Path(source).is_dir():
         return Path(source)
@@ -187,8 +187,9 @@ def _folder(source: str | Path, revision: str | None, network: bool) -> Path:
 
 
 def _pocket() -> Path:
-    """Return the folder that ships, each of its files checked."""
-    listed = [name for name in json.loads(files.MANIFEST.read_text())["files"] if name.startswith(f"{POCKET_FOLDER}/")]
+    """Return the folder that ships, each of its files checked, except for what is written for people."""
+    names = json.loads(files.MANIFEST.read_text())["files"]
+    listed = [name for name in names if name.startswith(f"{POCKET_FOLDER}/") and not name.endswith(".md")]
     try:
         if not listed:
             raise ValueError(f"{POCKET_FOLDER} is not in the manifest")
