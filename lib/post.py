@@ -11,8 +11,10 @@ import random
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,7 @@ from IPython.display import Markdown, display
 
 from lib import data, measure, plots
 from lib import gpu as hardware
+from lib.data import files
 
 BUDGETS = ("smoke", "cpu", "gpu")
 RECORD = "application/vnd.lib.record+json"
@@ -73,6 +76,7 @@ class Run:
     sources: dict[str, data.Source] = field(default_factory=dict)
     claims: list[measure.Claim] = field(default_factory=list)
     started: float = field(default_factory=time.perf_counter)
+    read_before: int = field(default_factory=lambda: len(files.READ))
 
     @property
     def rehearsal(self) -> bool:
@@ -142,9 +146,12 @@ class Run:
     def colophon(self) -> None:
         """Close the post: device, versions, data, seed and seconds, for the reader and for the runner.
 
+        The files of data/ that were read since the start are told with their sha256: when one changes, the page is
+        stale. What another process read is not known here.
         Raises ClaimError when the outputs are to be committed and a claim did not hold.
         """
         seconds = time.perf_counter() - self.started
+        read = dict(sorted(files.READ[self.read_before :]))
         facts = {
             "budget": self.budget,
             **({"rehearsal": hardware.scale()} if self.rehearsal else {}),
@@ -154,12 +161,14 @@ class Run:
             "seed": self.seed,
             "seconds": round(seconds, 1),
             "data": {name: source.as_dict() for name, source in self.sources.items()},
+            "files": read,
         }
         rows = {
             "Budget and device": f"{self.budget}{' (rehearsed)' * self.rehearsal}, {self.device}",
             "Machine": facts["machine"],
             "Versions": ", ".join(f"{name} {version}" for name, version in facts["versions"].items()),
             "Data": "; ".join(f"{name}: {source}" for name, source in self.sources.items()) or "made in the post",
+            **({"Read of data/": _folders(read)} if read else {}),
             "Seed": str(self.seed),
             **({"Claims": _counted(self.claims)} if self.claims else {}),
             "Time": f"{seconds:.0f} s",
@@ -215,6 +224,11 @@ def _verdict(claim: measure.Claim, tiny: bool) -> str:
 def _counted(claims: list[measure.Claim]) -> str:
     counts = {state: sum(claim.state == state for claim in claims) for state in STATES.values()}
     return ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+
+
+def _folders(names: Iterable[str]) -> str:
+    counts = Counter(PurePosixPath(name).parent.as_posix() for name in names)
+    return ", ".join(f"{folder} ({count} file{'s' * (count > 1)})" for folder, count in counts.items())
 
 
 def _words(seen: Any) -> str:

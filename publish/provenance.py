@@ -1,8 +1,10 @@
-"""Where a post's results come from: digests of its code, of the library it uses, of pins, weights and outputs.
+"""Where a post's results come from: digests of its code, of the library it uses, of pins, of what it read, of outputs.
 
 The digest of code is taken from the syntax tree by a walk of our own, since `ast.dump` differs between versions of
 Python: fields that are empty, contexts and docstrings are left out, texts are escaped to ASCII, and the pieces of
 formatted strings are merged. Comments, prose and formatting therefore change nothing.
+
+Which files of data/ a post depends on cannot be seen in code: its colophon tells which were read, each with its sha256.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from pathlib import Path
 from publish import notebook
 
 PACKAGE = "lib"
+DIGITS = 16  # of a SHA-256
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 DISTRIBUTIONS = {
     "PIL": ["pillow"],
@@ -32,11 +35,10 @@ MAGIC = re.compile(r"^([ \t]*)((?:\w+[ \t]*=[ \t]*)?[%!].*|\?.*|[^#\n]*\?)$", re
 
 @dataclass(frozen=True)
 class Code:
-    """What matters of some code: its digest, the dotted names it imports, and the texts in it."""
+    """What matters of some code: its digest, and the dotted names it imports."""
 
     digest: str
     imports: frozenset[str] = frozenset()
-    texts: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,8 @@ class State:
 
 
 def short(text: str) -> str:
-    """Return the first 16 digits of the SHA-256 of a text."""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    """Return the first digits of the SHA-256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
 
 
 class _Walk:
@@ -62,7 +64,6 @@ class _Walk:
         self.package = package
         self.pieces: list[str] = []
         self.imports: set[str] = set()
-        self.texts: set[str] = set()
 
     def visit(self, node: object) -> None:
         if isinstance(node, ast.AST):
@@ -88,9 +89,7 @@ class _Walk:
                 self.pieces.append(name)
                 self.visit(value)
         self.pieces.append(")")
-        if kind is ast.Constant and isinstance(node.value, str):
-            self.texts.add(node.value)
-        elif kind is ast.Import:
+        if kind is ast.Import:
             self.imports.update(alias.name for alias in node.names)
         elif kind is ast.ImportFrom:
             parts = self.package.split(".")
@@ -105,7 +104,7 @@ def _fields(kind: type) -> list[str]:
 
 
 def analyse(code: str, package: str = "") -> Code:
-    """Return digest, imports and texts of Python code; `package` is where its relative imports start."""
+    """Return digest and imports of Python code; `package` is where its relative imports start."""
     tree = ast.parse(code)
     tree.body = tree.body[_is_docstring(tree.body) :]
     return of_tree(tree, package)
@@ -115,22 +114,21 @@ def of_tree(tree: ast.Module, package: str = "") -> Code:
     """As `analyse`, for code that is parsed already."""
     walk = _Walk(package)
     walk.visit(tree)
-    return Code(short(" ".join(walk.pieces)), frozenset(walk.imports), frozenset(walk.texts))
+    return Code(short(" ".join(walk.pieces)), frozenset(walk.imports))
 
 
 def analyse_post(nb: dict) -> Code:
-    """Return digest, imports and texts of a post's code cells; magics count as text."""
+    """Return digest and imports of a post's code cells; magics count as text."""
     parts = [_analyse_cell(notebook.source(cell)) for cell in nb["cells"] if cell["cell_type"] == "code"]
     parts = [part for part in parts if part is not None]
     return Code(
         short(" ".join(part.digest for part in parts)),
         frozenset().union(*(part.imports for part in parts)),
-        frozenset().union(*(part.texts for part in parts)),
     )
 
 
 class Project:
-    """A project's library, pins and weights, each read once."""
+    """A project's library, pins and list of what ships in data/, each read once."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -138,23 +136,18 @@ class Project:
         self._pins = dict(_pins(root / "requirements.txt"))
         self._files = _manifest(root / "data" / "manifest.json")
 
-    def digests(self, nb: dict) -> dict:
-        """Return the digests of all that a post's results depend on, its own outputs included."""
+    def digests(self, nb: dict, read: Iterable[str] = ()) -> dict:
+        """Return the digests of all that a post's results depend on, its own outputs and the files `read` included."""
         post = analyse_post(nb)
         modules = self.modules(post.imports)
         used = [post, *modules.values()]
         tops = {name.partition(".")[0] for code in used for name in code.imports}
         names = {pin for top in tops for pin in DISTRIBUTIONS.get(top, [top.lower().replace("_", "-")])}
-        texts = frozenset().union(*(code.texts for code in used))
         return {
             "code": post.digest,
             "modules": {path.relative_to(self.root).as_posix(): code.digest for path, code in sorted(modules.items())},
             "pins": {name: self._pins[name] for name in sorted(names & self._pins.keys())},
-            "files": {
-                name: digest
-                for name, digest in sorted(self._files.items())
-                if Path(name).name in texts or name in texts
-            },
+            "files": {name: self._files[name] for name in sorted(read) if name in self._files},
             "outputs": outputs_digest(nb),
         }
 
@@ -183,7 +176,7 @@ class Project:
         then = nb.get("metadata", {}).get("provenance", {}).get("digests")
         if not then:
             return State("unverified" if notebook.outputs(nb) else "never run")
-        now = self.digests(nb)
+        now = self.digests(nb, then.get("files", ()))
         if then.get("outputs") != now["outputs"]:
             return State("unverified")
         because = _changed(*(_flat(digests, path.relative_to(self.root).as_posix()) for digests in (then, now)))
@@ -207,10 +200,11 @@ class Project:
 def provenance(project: Project, nb: dict, asked: str, date: str) -> dict:
     """Return what goes into an executed notebook's metadata: the facts of its colophon, the date and the digests."""
     facts = notebook.colophon(nb) or {"budget": asked}
+    read = {name: sha256[:DIGITS] for name, sha256 in sorted(facts.get("files", {}).items())}
     return {key: facts[key] for key in FACTS if key in facts} | {
         "asked": asked,
         "date": date,
-        "digests": project.digests(nb),
+        "digests": project.digests(nb) | {"files": read},  # as they were when they were read
     }
 
 
@@ -268,7 +262,9 @@ def _manifest(path: Path) -> dict[str, str]:
     entries = json.loads(path.read_text(encoding="utf-8"))
     entries = entries.get("files", entries)
     return {
-        name: entry["sha256"][:16] for name, entry in entries.items() if isinstance(entry, dict) and "sha256" in entry
+        name: entry["sha256"][:DIGITS]
+        for name, entry in entries.items()
+        if isinstance(entry, dict) and "sha256" in entry
     }
 
 

@@ -15,6 +15,8 @@ RECORDS, FRONT = "results/records.md", "results/front.md"
 MARK = "<!-- Derived from posts and benchmarks before each render; not committed. -->\n\n"
 RECORD = "application/vnd.lib.record+json"
 COMPARE = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt, "=": operator.eq}
+# A number as Python writes it, and no other behind it: of "2,048" nothing is judged, rather than "2".
+TARGET = re.compile(r"\s*(<=|>=|<|>|=)\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?![\d.]|,\d)")
 COLUMNS = {"What": 34, "Value": 12, "Spread": 14, "Against": 26, "Target": 14}  # and their widths
 LOOKS = dict(zip(notebook.CLAIM_STATES, (".met", ".missed", ".inconclusive"), strict=True))
 
@@ -44,7 +46,7 @@ def of_post(nb: dict) -> list[dict]:
 
 def met(target: str, value: float) -> bool | None:
     """Say whether a value meets a target such as `<= 2.2`; None when the target is not of that form."""
-    found = re.match(r"\s*(<=|>=|<|>|=)\s*(-?[\d.]+(?:e-?\d+)?)", target)
+    found = TARGET.match(target)
     return COMPARE[found[1]](value, float(found[2])) if found else None
 
 

@@ -15,11 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 from safetensors.torch import load_file, save
 
-from lib.data import fashion_mnist
+from lib.data import fashion_mnist, weights
 from lib.data.files import MANIFEST, export, verify
 from lib.style.extractors import SLIM
 
@@ -63,7 +62,7 @@ def _fashion(root: Path) -> Iterator[tuple[str, tuple[bytes, dict]]]:
 
 def _vgg(root: Path) -> Iterator[tuple[str, tuple[bytes, dict]]]:
     state = load_file(verify(root / VGG_FILE, VGG_SHA256))
-    yield SLIM, (save({key: value.to(torch.float16).contiguous() for key, value in state.items()}), VGG)
+    yield SLIM, (save(weights.cast(state)), VGG)
 
 
 def png(picture: np.ndarray) -> bytes:

@@ -8,6 +8,10 @@ import pytest
 import torch
 
 from lib import data, measure, plots, post
+from lib.diffusion import fashion
+from lib.diffusion.latent import Parts
+from lib.style import extractors
+from publish import provenance
 
 BOTH = pytest.mark.parametrize(
     ("gpu", "budget", "chosen", "device"),
@@ -254,6 +258,43 @@ def test_the_colophon_tells_all_and_names_no_folder(shown, monkeypatch):
         assert expected in bundle["text/markdown"]
     rows = bundle["text/markdown"].splitlines()
     assert all(row.count("|") == 3 for row in rows), "a table of two columns"
+
+
+READERS = {
+    "the data": (lambda: data.load("fashion_mnist", network=False), "fashion-mnist/"),
+    "a classifier": (lambda: fashion.load("classifier"), "models/fashion/classifier.safetensors"),
+    "Pocket": (Parts.load, "models/pocket/"),
+    "Pocket by its folder": (lambda: Parts.load(data.MANIFEST.parent / "models/pocket"), "models/pocket/"),
+    "the slim VGG": (lambda: extractors.load("vgg19-slim"), "models/vgg19-slim/"),
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_the_colophon_tells_which_shipped_files_were_read_since_the_start(shown, monkeypatch, reader):
+    monkeypatch.delenv("LIB_DATA", raising=False)
+    read, folder = READERS[reader]
+    listed = json.loads(data.MANIFEST.read_text())["files"]
+    wanted = {name: about["sha256"] for name, about in listed.items() if name.startswith(folder)}
+    wanted.pop("models/pocket/README.md", None)  # which changes no result
+    fashion.load("unet")  # before the start
+    run = post.start("smoke")
+    read()
+    [bundle] = shown(run.colophon)
+    assert json.loads(json.dumps(bundle[post.COLOPHON]))["files"] == wanted
+    assert (
+        f"| Read of data/ | {folder.rstrip('/').removesuffix('/classifier.safetensors')} (" in bundle["text/markdown"]
+    )
+    nb = {"cells": [{"cell_type": "code", "source": "", "outputs": [{"output_type": "display_data", "data": bundle}]}]}
+    kept = provenance.provenance(provenance.Project(data.MANIFEST.parents[1]), nb, "smoke", "2026-01-02")
+    assert kept["digests"]["files"] == {name: sha256[:16] for name, sha256 in wanted.items()}
+
+
+def test_data_from_another_folder_is_nothing_read_of_what_ships(shown):
+    run = post.start("smoke")
+    run.load("digits")
+    [bundle] = shown(run.colophon)
+    assert bundle[post.COLOPHON]["files"] == {}
+    assert "Read of data/" not in bundle["text/markdown"]
 
 
 def test_a_post_without_data_says_so(shown):

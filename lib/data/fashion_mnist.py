@@ -62,7 +62,7 @@ FILES = {
     ),
 }
 FOLDER = "fashion-mnist"
-SHIPPED = {"train": 12_000, "test": 10_000}  # images of each; whole names, which a page's provenance looks for
+SHIPPED = {"train": 12_000, "test": 10_000}  # images of each
 MOSAICS = {"train": "train-images.png", "test": "test-images.png"}
 LABELS = {"train": "train-labels-idx1-ubyte.gz", "test": "test-labels-idx1-ubyte.gz"}
 

@@ -1,4 +1,4 @@
-"""Files written whole or not at all; those that ship in data/, each listed in data/manifest.json and checked."""
+"""Files written whole or not at all; those that ship in data/, each listed in data/manifest.json, checked and noted."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 from lib.checks import check_choice
 
 MANIFEST = Path(__file__).resolve().parents[2] / "data" / "manifest.json"
+READ: list[tuple[str, str]] = []  # name and sha256 of what this process read of data/, in order: it is only added to
 OURS = {"licence": "MIT", "source": "trained here"}  # of weights that this repository makes
 
 
@@ -43,6 +44,7 @@ def verify(path: str | Path, sha256: str) -> Path:
 def shipped(name: str, manifest: Path = MANIFEST) -> Path:
     """Return the path of a file of data/ that data/manifest.json lists, once its sha256 is checked.
 
+    It is noted in `READ`, out of which a post's colophon tells which of the files that ship its results depend on.
     Raises ValueError when the manifest does not list it (the nearest name is given), or when it is missing or broken.
     """
     listed = json.loads(manifest.read_text())["files"]
@@ -50,7 +52,10 @@ def shipped(name: str, manifest: Path = MANIFEST) -> Path:
     path = manifest.parent / name
     if not path.is_file():
         raise ValueError(f"{path} is missing, though {manifest.name} lists it; git checkout -- data brings it back")
-    return verify(path, listed[name]["sha256"])
+    verify(path, listed[name]["sha256"])
+    if manifest == MANIFEST:
+        READ.append((name, listed[name]["sha256"]))
+    return path
 
 
 def export(

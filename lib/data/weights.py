@@ -24,14 +24,33 @@ def export(
 ) -> Path:
     """Write a model's weights and buffers to `name` beside the manifest, floats as `dtype`, and list it there.
 
-    `metadata` says how they were made: data, steps, seed, machine, seconds.
+    `metadata` says how they were made: data, steps, seed, machine, seconds. Raises ValueError, before anything is
+    written, for weights that `dtype` does not hold (see `cast`).
     """
-    state = {
-        key: value.detach().to("cpu", dtype if value.is_floating_point() else value.dtype).contiguous()
-        for key, value in model.state_dict().items()
-    }
+    try:
+        state = cast(model.state_dict(), dtype)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
     files.export({name: (safetensors.torch.save(state), {**metadata, **files.OURS})}, manifest=manifest)
     return manifest.parent / name
+
+
+def cast(state: Mapping[str, Tensor], dtype: torch.dtype = torch.float16) -> dict[str, Tensor]:
+    """Return tensors by name on the CPU, floats as `dtype`, as they ship.
+
+    Raises ValueError for a tensor that does not survive it: one that has NaN or infinity then (float16 ends at 65,504),
+    or that was not all zero and is. Rounding, also to 0 of what is small beside the rest of its tensor, is no fault.
+    """
+    found = {}
+    for key, value in state.items():
+        kept = value.detach().to("cpu", dtype if value.is_floating_point() else value.dtype).contiguous()
+        if not bool(kept.isfinite().all()) or (bool(value.any()) and not bool(kept.any())):
+            largest = value.detach().abs().max().item()
+            raise ValueError(
+                f"{key} does not survive {dtype}: the largest magnitude is {largest:.3g}; pass a wider dtype"
+            )
+        found[key] = kept
+    return found
 
 
 def load(name: str, model: nn.Module, command: str, *, manifest: Path = files.MANIFEST) -> dict[str, Any]:

@@ -49,14 +49,16 @@ def nearest(drawn: Tensor, real: Tensor, *, batch_size: int = 256) -> tuple[Tens
     if drawn.shape[1:] != real.shape[1:] or not len(drawn) or not len(real):
         raise ValueError(f"images of one shape are needed, got {list(drawn.shape)} and {list(real.shape)}")
     flat = real.flatten(1).float()
-    found = [_nearest(part.flatten(1).to(flat), flat) for part in drawn.split(batch_size)]
+    wide = flat.double()
+    found = [_nearest(part.flatten(1).to(flat), flat, wide) for part in drawn.split(batch_size)]
     indices, values = (torch.cat(parts) for parts in zip(*found, strict=True))
     return indices, values
 
 
-def _nearest(drawn: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-    # `cdist` works with products, which lose digits where images are near each other: it only proposes a few.
-    few = torch.cdist(drawn, real).topk(min(CANDIDATES, len(real)), largest=False).indices
+def _nearest(drawn: Tensor, real: Tensor, wide: Tensor) -> tuple[Tensor, Tensor]:
+    # `cdist` works with products, which lose digits where images are near each other: it only proposes a few, and in
+    # float64 (`wide` is `real`), as in float32 any of hundreds of near copies may seem the nearest.
+    few = torch.cdist(drawn.double(), wide).topk(min(CANDIDATES, len(real)), largest=False).indices
     far = torch.stack([(drawn - real[column]).norm(dim=1) for column in few.T], dim=1).min(dim=1)
     return few.gather(1, far.indices[:, None])[:, 0], far.values
 

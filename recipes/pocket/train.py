@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from lib import data, scenes
-from lib.data import files
+from lib.data import files, weights
 from lib.diffusion.training import AddNoise
 from lib.learner import (
     EMA,
@@ -259,12 +259,8 @@ def encode_captions(text: nn.Module, tokens: Tensor, batch_size: int = 2048) -> 
 
 def save_weights(model: nn.Module, path: Path, scale: float | None = None) -> None:
     """Write weights in half precision, with the scale of latents that they were trained on."""
-    state = {
-        key: value.detach().to("cpu", torch.float16).contiguous()
-        for key, value in model.state_dict().items()
-        if value.is_floating_point()
-    }
-    files.replace(path, save(state, None if scale is None else {"scaling_factor": repr(scale)}))
+    state = {key: value for key, value in model.state_dict().items() if value.is_floating_point()}
+    files.replace(path, save(weights.cast(state), None if scale is None else {"scaling_factor": repr(scale)}))
 
 
 def load_text_encoder(text: nn.Module, path: Path) -> None:

@@ -81,3 +81,19 @@ def test_verify_returns_the_path_of_a_whole_file(tmp_path):
     path = tmp_path / "x"
     path.write_bytes(b"")
     assert files.verify(path, hashlib.sha256(b"").hexdigest()) == Path(path)
+
+
+def test_what_ships_is_noted_when_it_is_read_and_nothing_else_is(tmp_path, monkeypatch):
+    manifest, other = (tmp_path / name / "manifest.json" for name in ("data", "other"))
+    for place in (manifest, other):
+        place.parent.mkdir()
+        place.write_text('{"files": {}}')
+        files.export({"a.bin": (b"a", {}), "b.bin": (b"b", {})}, manifest=place)
+    monkeypatch.setattr(files, "MANIFEST", manifest)
+    before = len(files.READ)
+    files.shipped("a.bin", manifest)
+    files.shipped("b.bin", other)
+    (manifest.parent / "b.bin").write_bytes(b"broken")
+    with pytest.raises(ValueError, match="sha256"):
+        files.shipped("b.bin", manifest)
+    assert files.READ[before:] == [("a.bin", hashlib.sha256(b"a").hexdigest())]

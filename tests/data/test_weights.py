@@ -53,6 +53,31 @@ def test_the_same_weights_make_the_same_file(manifest):
     assert weights.export("a.safetensors", net(), {}, manifest=manifest).read_bytes() == first
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("1.running_var", 1e5), ("0.weight", float("nan")), ("0.bias", float("-inf")), ("1.running_var", 1e-9)],
+)
+def test_weights_that_half_precision_does_not_hold_are_not_written(manifest, key, value):
+    before, model = manifest.read_bytes(), net()
+    model.state_dict()[key].fill_(value)
+    with pytest.raises(ValueError, match=rf"a\.safetensors: {key} .* torch\.float16"):
+        weights.export("a.safetensors", model, {}, manifest=manifest)
+    assert manifest.read_bytes() == before
+    assert list(manifest.parent.iterdir()) == [manifest]
+    if value in (1e5, 1e-9):
+        weights.export("a.safetensors", model, {}, dtype=torch.float32, manifest=manifest)
+        weights.load("a.safetensors", other := net(1), "make it", manifest=manifest)
+        assert torch.equal(other.state_dict()[key], model.state_dict()[key])
+
+
+def test_small_values_beside_large_ones_and_empty_tensors_are_held():
+    state = {"w": torch.tensor([1.0, 1e-9, 65504.0]), "n": torch.tensor(70_000), "none": torch.zeros(0)}
+    held = weights.cast(state)
+    assert held["w"].tolist() == [1.0, 0.0, 65504.0]
+    assert held["n"].item() == 70_000
+    assert {value.dtype for value in held.values()} == {torch.float16, torch.int64}
+
+
 def truncate(path):
     path.write_bytes(path.read_bytes()[:-5])
 

@@ -115,3 +115,14 @@ def test_the_distance_of_a_copy_is_exactly_0_and_of_a_near_one_exact():
     nudged = real.clone()
     nudged[:, 0, 5, 5] += 1e-3
     torch.testing.assert_close(nearest(nudged, real)[1], torch.full((100,), 1e-3), rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize(("size", "step"), [(128, 1.0), (32, 0.01)])
+def test_each_of_many_near_copies_is_found_though_all_are_candidates(size, step):
+    generator = torch.Generator().manual_seed(0)
+    real = torch.randint(0, 256, (1, size, size), generator=generator).float().repeat(300, 1, 1, 1)
+    for i in range(300):
+        real[i, 0, i // 32, i % 32] += step  # each differs from each other by two pixels
+    index, far = nearest(real, real)
+    assert index.tolist() == list(range(300))
+    assert (far == 0).all()

@@ -112,13 +112,21 @@ def project(tmp_path: Path, make_post: Callable[..., Path]) -> Path:
     }.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    path = make_post(tmp_path, "01-one", "from lib import a", 'w = "w.safetensors"', "print(1)")
+    path = make_post(tmp_path, "01-one", "from lib import a", 'v = "v.bin"', "print(1)")
+    execute(tmp_path, path, {"w.safetensors": "ab" * 32})
+    return tmp_path
+
+
+def execute(root: Path, path: Path, read: dict[str, str]) -> None:
+    """Fill a post as the runner does, with a colophon that tells what was read of data/."""
     nb = notebook.read(path)
     stream = [{"output_type": "stream", "name": "stdout", "text": "1\n"}]
-    nb = notebook.fill(nb, [stream if "print" in notebook.source(cell) else [] for cell in notebook.code(nb)])
-    nb["metadata"]["provenance"] = provenance(Project(tmp_path), nb, "cpu", "2026-01-02")
+    facts = {notebook.COLOPHON: {"budget": "cpu", "files": read}}
+    end = [{"output_type": "display_data", "metadata": {}, "data": facts}]
+    sources = [notebook.source(cell) for cell in notebook.code(nb)]
+    nb = notebook.fill(nb, [end if "facts" in code else stream if "print" in code else [] for code in sources])
+    nb["metadata"]["provenance"] = provenance(Project(root), nb, "cpu", "2026-01-02")
     path.write_bytes(notebook.encoded(nb))
-    return tmp_path
 
 
 def state(root: Path) -> tuple[str, list[str]]:
@@ -157,6 +165,27 @@ def test_stale_because_of_a_file(project: Path, name: str, old: str, new: str, b
     assert state(project) == ("stale", [because])
 
 
+def test_what_is_named_and_was_not_read_changes_nothing(project: Path) -> None:
+    edit(project / "data/manifest.json", "cd" * 32, "ef" * 32)
+    assert state(project) == ("fresh", [])
+
+
+def test_a_page_made_with_data_from_elsewhere_is_fresh_whatever_ships(project: Path) -> None:
+    execute(project, project / "posts/01-one/index.ipynb", {})
+    edit(project / "data/manifest.json", "ab" * 32, "ef" * 32)
+    assert state(project) == ("fresh", [])
+
+
+def test_what_was_read_and_no_longer_ships_is_named(project: Path) -> None:
+    (project / "data/manifest.json").write_text('{"files": {}}')
+    assert state(project) == ("stale", ["data/w.safetensors"])
+
+
+def test_the_digest_is_that_of_the_file_as_it_was_read(project: Path) -> None:
+    execute(project, project / "posts/01-one/index.ipynb", {"w.safetensors": "cd" * 32})
+    assert state(project) == ("stale", ["data/w.safetensors"]), "it changed between the run and its end"
+
+
 def test_what_came_or_went_is_named_only_where_nothing_else_changed(project: Path) -> None:
     edit(project / "lib/c.py", "x = 1", "import lib.unused, torch\nx = 1")
     assert state(project) == ("stale", ["lib/c.py"])
@@ -184,7 +213,8 @@ def test_outputs_saved_by_jupyter_in_its_own_way_are_verified(project: Path) -> 
     nb = json.loads(path.read_text())
     for cell in nb["cells"]:
         for output in cell.get("outputs", []):
-            output["text"] = "".join(output["text"])
+            if "text" in output:
+                output["text"] = "".join(output["text"])
             cell["execution_count"] = 99
     path.write_text(json.dumps(nb))
     assert state(project)[0] == "fresh"

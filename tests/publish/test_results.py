@@ -89,7 +89,9 @@ def test_executed_copies_count(root: Path, demo, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("target", "value", "expected"),
     [("<= 2.2", 2.2, True), ("<= 2.2", 2.3, False), (">= 90", 91, True), ("< 1", 1, False), ("> 1e-3", 0.1, True),
-     ("= 3", 3, True), ("fast", 1, None)],
+     ("= 3", 3, True), ("<= 1e+3", 5, True), ("<= 1e+3", 1001, False), ("> -1E2", -99, True), ("< .5", 0.4, True),
+     ("<= 0.02, half", 0.03, False), ("<= 50%", 50, True),
+     ("<= 2,048", 3, None), ("<= 1.2.3", 1, None), ("fast", 1, None)],
 )  # fmt: skip
 def test_targets(target: str, value: float, expected: bool | None) -> None:
     assert results.met(target, value) is expected

@@ -22,23 +22,17 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from safetensors import SafetensorError, safe_open
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from lib.data import files
 from lib.diffusion.denoise import check_prediction
+from lib.diffusion.latent.checkpoint import CONFIGS, WEIGHTS, check_part, load_model, load_tokenizer, read_json
 from lib.diffusion.schedule import SPACINGS, Schedule
 
 POCKET = "pocket"
 STABLE_DIFFUSION = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 PINNED = {STABLE_DIFFUSION: "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"}  # the revision where none is named
 POCKET_FOLDER, POCKET_COMMAND = "models/pocket", "python -m recipes.pocket"
-WEIGHTS = {
-    "text_encoder": "model.safetensors",
-    "vae": "diffusion_pytorch_model.safetensors",
-    "unet": "diffusion_pytorch_model.safetensors",
-}
-NEEDED = ("tokenizer", *WEIGHTS, "scheduler")
 KINDS = {"linear": "linear", "scaled_linear": "scaled_linear", "squaredcos_cap_v2": "cosine"}
 REFUSED = ("clip_sample", "thresholding", "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas")
 PREDICTIONS = {"epsilon": "noise", "v_prediction": "v", "sample": "x0"}
@@ -75,28 +69,25 @@ class Parts:
 
         `STABLE_DIFFUSION` is the identifier of Stable Diffusion 1.5, whose revision is pinned.
 
-        Only safetensors are read. Raises ValueError that names the part and the remedy for a part that is missing,
-        broken or pickled, another family than Stable Diffusion 1 and 2, half precision on a CPU, no network, a
-        revision that is not there, or a full disk.
+        Only safetensors are read. Raises ValueError that names the part, the file or the tensor, and the remedy, for
+        what is missing, broken, pickled or not of this model, another family than Stable Diffusion 1 and 2, half
+        precision on a CPU, no network, a revision that is not there, or a full disk.
         """
         if dtype != torch.float32 and torch.device(device).type == "cpu":
             raise ValueError(f"{dtype} is for GPUs: on a CPU, many of its operations are missing or slow; use float32")
         folder = _folder(source, revision, network)
         index = _index(folder, source)
-        for part in NEEDED:
-            _check_part(folder, part, index, source)
-        scheduler = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
+        configs = {part: check_part(folder, part, index, source) for part in CONFIGS}
+        scheduler = configs["scheduler"]
         schedule, prediction = schedule_from_config(scheduler), _prediction(scheduler)
         check_prediction(schedule, prediction)
-        options = {"torch_dtype": dtype, "use_safetensors": True, "local_files_only": True}
-        text = CLIPTextModel.from_pretrained(
-            folder / "text_encoder", dtype=dtype, use_safetensors=True, local_files_only=True
-        )
+        text = load_model(CLIPTextModel, folder, "text_encoder", source, dtype=dtype)
+        tokenizer = load_tokenizer(folder, text, source)
+        vae = load_model(AutoencoderKL, folder, "vae", source, torch_dtype=dtype)
+        unet = load_model(UNet2DConditionModel, folder, "unet", source, torch_dtype=dtype)
         return cls(
-            CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
-            text.to(device).eval().requires_grad_(False),
-            AutoencoderKL.from_pretrained(folder / "vae", **options).to(device).eval().requires_grad_(False),
-            UNet2DConditionModel.from_pretrained(folder / "unet", **options).to(device).eval().requires_grad_(False),
+            tokenizer,
+            *(part.to(device).eval().requires_grad_(False) for part in (text, vae, unet)),
             schedule,
             prediction,
             int(scheduler.get("steps_offset", 0)),
@@ -168,7 +159,7 @@ def _prediction(config: Mapping[str, Any]) -> str:
 
 def _folder(source: str | Path, revision: str | None, network: bool) -> Path:
     """Return the folder of a source, fetched if it must be."""
-    if str(source) == POCKET:
+    if str(source) == POCKET or Path(source) == files.MANIFEST.parent / POCKET_FOLDER:
         return _pocket()
     if Path(source).is_dir():
         return Path(source)
@@ -196,8 +187,9 @@ def _folder(source: str | Path, revision: str | None, network: bool) -> Path:
 
 
 def _pocket() -> Path:
-    """Return the folder that ships, each of its files checked."""
-    listed = [name for name in json.loads(files.MANIFEST.read_text())["files"] if name.startswith(f"{POCKET_FOLDER}/")]
+    """Return the folder that ships, each of its files checked, except for what is written for people."""
+    names = json.loads(files.MANIFEST.read_text())["files"]
+    listed = [name for name in names if name.startswith(f"{POCKET_FOLDER}/") and not name.endswith(".md")]
     try:
         if not listed:
             raise ValueError(f"{POCKET_FOLDER} is not in the manifest")
@@ -213,28 +205,9 @@ def _index(folder: Path, source: str | Path) -> dict[str, Any]:
     path = folder / "model_index.json"
     if not path.is_file():
         raise ValueError(f"{source}: no model_index.json, so no pipeline of diffusers")
-    index = json.loads(path.read_text())
+    index = read_json(path, source)
     if "text_encoder_2" in index or "transformer" in index:
         raise ValueError(
             f"{source}: a {index.get('_class_name')}; Stable Diffusion 1 and 2 are understood, with one text encoder"
         )
     return index
-
-
-def _check_part(folder: Path, part: str, index: Mapping[str, Any], source: str | Path) -> None:
-    """Check that a part is in the folder, and its weights are complete safetensors."""
-    place = folder / part
-    if part not in index or not place.is_dir():
-        raise ValueError(f"{source}: the part {part!r} is missing; fetch the whole checkpoint again")
-    if part not in WEIGHTS:
-        return
-    weights = place / WEIGHTS[part]
-    if not weights.is_file():
-        pickled = sorted(path.name for path in place.iterdir() if path.suffix in (".bin", ".ckpt", ".pt"))
-        pickles = f" ({', '.join(pickled)} may run code when read, and is not)" if pickled else ""
-        raise ValueError(f"{source}: {part} has no {weights.name}{pickles}; use a revision with safetensors")
-    try:
-        with safe_open(weights, "pt") as opened:
-            opened.keys()
-    except SafetensorError as error:
-        raise ValueError(f"{source}: {part}/{weights.name} is broken ({error}); fetch it again") from error

@@ -1,5 +1,7 @@
 """A Stable Diffusion with random small weights, in a folder and in parts."""
 
+import shutil
+
 import pytest
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
@@ -65,3 +67,9 @@ def stable_folder(stable, tmp_path_factory):
 def parts(stable_folder):
     """Its parts, loaded by the library."""
     return Parts.load(stable_folder)
+
+
+@pytest.fixture
+def copy(stable_folder, tmp_path):
+    """A copy of the folder, to be spoilt."""
+    return shutil.copytree(stable_folder, tmp_path / "copy")

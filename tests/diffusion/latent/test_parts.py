@@ -18,12 +18,6 @@ from lib.diffusion.latent.parts import Parts, schedule_from_config
 from tests.diffusion.latent.hub import serve
 
 
-@pytest.fixture
-def copy(stable_folder, tmp_path):
-    """A copy of the folder, to be spoilt."""
-    return shutil.copytree(stable_folder, tmp_path / "copy")
-
-
 def test_a_folder_is_loaded_as_the_pipeline_has_it(parts, stable):
     ours, theirs = parts.unet.state_dict(), stable.unet.state_dict()
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
