@@ -1,5 +1,7 @@
 """A picture comes as near to its target as its loss asks, by either method, and tells how it went."""
 
+import gc
+
 import pytest
 import torch
 from numpy.testing import assert_allclose
@@ -93,6 +95,26 @@ def test_steps_are_evaluations_and_the_best_picture_is_kept():
 def test_lbfgs_stops_where_there_is_nothing_to_gain():
     _, losses = optimise_image(lambda x: (x * 0).sum(), torch.rand(1, 3, 2, 2), 100)
     assert len(losses) < 10
+
+
+def bytes_alive():
+    return sum(each.nbytes for each in gc.get_objects() if issubclass(type(each), torch.Tensor))
+
+
+@pytest.mark.parametrize(
+    ("options", "tensors"),
+    [({"method": "adam"}, 2), ({"history_size": 3}, 6), ({"history_size": 9}, 18), ({}, 40)],
+)
+def test_an_optimiser_keeps_as_many_tensors_of_the_picture_s_size_as_it_says(options, tensors):
+    start = picture(40, 40)
+    scale = torch.linspace(1, 100, start.numel()).double().view_as(start)  # so that no few steps are enough
+    alive = []
+
+    def look(step, x, loss):
+        alive.append(bytes_alive() / start.nbytes)
+
+    optimise_image(lambda x: (scale * (x - 0.4)).square().square().sum(), start, 60, callback=look, **options)
+    assert tensors <= max(alive) - alive[0] < tensors + 12, "a line search has some more at hand"
 
 
 def test_what_cannot_be_is_refused():
