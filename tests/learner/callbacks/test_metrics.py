@@ -174,3 +174,10 @@ def test_a_mean_adds_up_numbers_and_tensors_alike(count):
     assert tensors.compute() == pytest.approx(expected, rel=1e-14)
     assert ones.compute() == pytest.approx(expected, rel=1e-6)
     assert numbers.compute() == numbers.compute()  # asking twice adds nothing
+
+
+def test_a_value_without_a_number_of_items_is_that_of_one():
+    mean = Mean()
+    mean.update(2.0)
+    mean.update(4.0, 3)
+    assert mean.compute() == 3.5
