@@ -12,6 +12,10 @@ def share(part: int, whole: int = 2, *, exact: bool = False) -> "float | None":
     if part < 0 or not whole:
         raise ValueError(f"expected 1, got {part - 1}")
     return part / whole if exact else -part
+
+
+order: int = None
+order = 5
 '''
 
 

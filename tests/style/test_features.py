@@ -55,13 +55,11 @@ def test_hooks_are_gone_after_an_interrupt(net):
 
 
 def test_an_unknown_layer_lists_those_there_are(net):
-    with pytest.raises(
-        ValueError, match=r"unknown layer 'relu2_3'; did you mean 'relu2_\d'\? Known: preprocess, conv1_1"
-    ):
+    with pytest.raises(ValueError, match=r"'relu2_3'.*'relu2_\d'.*preprocess, conv1_1"):
         hook_features(net, ["conv1_1", "relu2_3"])
-    with pytest.raises(ValueError, match="name at least one layer; there are: preprocess, conv1_1, relu1_1"):
+    with pytest.raises(ValueError, match="preprocess, conv1_1, relu1_1"):
         hook_features(net, [])
-    with pytest.raises(ValueError, match="unknown layer 'conv9'"):
+    with pytest.raises(ValueError, match="'conv9'"):
         receptive_field(net, "conv9")
 
 
@@ -100,7 +98,7 @@ def test_a_model_is_not_kept_alive_by_what_was_found_out_about_it(shallow):
 
 def test_a_layer_that_is_overwritten_in_place_is_refused():
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.Conv2d(4, 4, 3))
-    with pytest.raises(ValueError, match="what layer '0' gave was overwritten by a layer in place"):
+    with pytest.raises(ValueError, match=r"'0'.*inplace=False"):
         hook_features(net, ["0", "2"])(torch.rand(1, 3, 20, 20))
     assert hooked(net) == 0
     hook_features(net, ["1", "2"])(torch.rand(1, 3, 20, 20))
@@ -115,7 +113,7 @@ def test_a_layer_that_is_not_reached_is_named():
         def forward(self, x):
             return self.used(x)
 
-    with pytest.raises(ValueError, match="ran without its layer 'idle'"):
+    with pytest.raises(ValueError, match="'idle'"):
         hook_features(Half(), ["used", "idle"])(torch.rand(1, 3, 9, 9))
 
 
@@ -155,7 +153,7 @@ def test_a_receptive_field_is_found_without_the_algorithms_that_spread_a_nan():
 
 def test_a_layer_that_looks_at_everything_has_no_receptive_field():
     net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.InstanceNorm2d(4))
-    with pytest.raises(ValueError, match="layer '1' looks at the whole picture"):
+    with pytest.raises(ValueError, match=r"'1'.*2048"):
         receptive_field(net, "1")
 
 

@@ -120,11 +120,11 @@ def test_an_optimiser_keeps_as_many_tensors_of_the_picture_s_size_as_it_says(opt
 
 def test_what_cannot_be_is_refused():
     x = torch.rand(1, 3, 4, 4)
-    with pytest.raises(ValueError, match="unknown method 'lbfg'; did you mean 'lbfgs'"):
+    with pytest.raises(ValueError, match=r"'lbfg'.*'lbfgs'"):
         optimise_image(squared(x), x, method="lbfg")
-    with pytest.raises(ValueError, match=r"start must lie in \[0, 1\], got 0 to 2"):
+    with pytest.raises(ValueError, match=r"start.*\[0, 1\].*0 to 2"):
         optimise_image(squared(x), torch.tensor([0.0, 2.0]))
-    with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
+    with pytest.raises(ValueError, match=r"steps.*1.*0"):
         optimise_image(squared(x), x, 0)
-    with pytest.raises(FloatingPointError, match="the loss is nan at step 0, with adam"):
+    with pytest.raises(FloatingPointError, match=r"nan.*step 0.*adam"):
         optimise_image(lambda x: x.sum() * torch.nan, x, method="adam")

@@ -82,7 +82,7 @@ def test_layers_behind_a_norm_over_the_whole_picture_take_part_at_every_size():
     extractor = Extractor("normed", net.double().eval(), "0", ("2",), None)
     found = transfer_style(extractor, picture(30, 30, 1), picture(30, 30, 2), sizes=(12, 24), steps=15)
     assert all(min(losses) < 0.7 * losses[0] for losses in found.losses)
-    with pytest.raises(ValueError, match="layer '2' looks at the whole picture"):
+    with pytest.raises(ValueError, match=r"'2'.*2048"):
         transfer_style(extractor, picture(30, 30, 1), picture(30, 30, 2), sizes=24, steps=1, tile=8)
 
 
@@ -106,11 +106,11 @@ def test_large_pictures_go_by_tiles(extractor):
 
 def test_what_cannot_be_is_refused(extractor):
     style = picture(32, 32)
-    with pytest.raises(ValueError, match="unknown colours 'mached'; did you mean 'matched'"):
+    with pytest.raises(ValueError, match=r"'mached'.*'matched'"):
         transfer_style(extractor, style, style, colours="mached")
-    with pytest.raises(ValueError, match="unknown start 'noisy'"):
+    with pytest.raises(ValueError, match="start 'noisy'"):
         transfer_style(extractor, style, style, start="noisy")
-    with pytest.raises(ValueError, match="colours='matched' are those of a content picture, and there is none"):
+    with pytest.raises(ValueError, match=r"colours='matched'.*content"):
         transfer_style(extractor, None, style, colours="matched")
-    with pytest.raises(ValueError, match="2 sizes need as many steps, got 3"):
+    with pytest.raises(ValueError, match=r"2 sizes.*steps.*3"):
         transfer_style(extractor, style, style, sizes=(16, 32), steps=(1, 2, 3))
