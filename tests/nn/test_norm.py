@@ -182,3 +182,12 @@ def test_under_autocast_on_a_gpu_the_dtype_is_torchs(name, dtype):
             a, b = ours(given), theirs(given)
             assert a.dtype == b.dtype
             torch.testing.assert_close(a.float(), b.float(), rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 1.0])
+def test_averages_may_stay_or_be_those_of_the_last_batch_and_two_items_have_a_variance(momentum):
+    x = torch.randn(2, C, generator=torch.Generator().manual_seed(0))
+    norm, theirs = BatchNorm(C, momentum=momentum), nn.BatchNorm1d(C, momentum=momentum)
+    torch.testing.assert_close(norm(x), theirs(x))
+    torch.testing.assert_close(norm.running_mean, theirs.running_mean)
+    torch.testing.assert_close(norm.running_var, theirs.running_var)
