@@ -1,8 +1,9 @@
 """A name that is not known is refused, and the nearest is told."""
 
 import pytest
+import torch
 
-from lib.checks import check_choice
+from lib.checks import check_choice, wide
 
 
 @pytest.mark.parametrize("name", ["flat", "gaussian"])
@@ -22,3 +23,20 @@ def test_the_nearest_name_is_told(name, near):
 def test_there_may_be_no_names_at_all():
     with pytest.raises(ValueError, match="unknown file 'a'; Known: none"):
         check_choice("file", "a", ())
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        (torch.float16, torch.float32),
+        (torch.bfloat16, torch.float32),
+        (torch.uint8, torch.float32),
+        (torch.float32, torch.float32),
+        (torch.float64, torch.float64),
+    ],
+)
+def test_what_is_summed_is_wide_and_what_is_wide_stays(given, wanted):
+    x = torch.tensor([1, 2, 250], dtype=given)
+    assert wide(x).dtype == wanted
+    assert wide(x).tolist() == [1, 2, 250]
+    assert (wide(x) is x) == (given == wanted)
