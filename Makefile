@@ -17,11 +17,11 @@ help:  ## this list
 site: setup  ## execute every post at BUDGET=auto into _build/, render _site/
 	@$(PY) -m publish build --budget $(BUDGET) --jobs $(JOBS)
 
-test: setup-dev lint  ## library, posts at smoke, runner, preview, workflows, with coverage
+test: setup-dev lint  ## library, posts at smoke, runner, preview, workflows, with coverage of branches
 	@$(PY) -m coverage erase
 	@$(PY) -m coverage run -m pytest
 	@$(PY) -m coverage combine -q
-	@$(PY) -m coverage report --skip-covered --fail-under=90
+	@$(PY) -m coverage report --skip-covered --fail-under=85
 
 serve:  ## open the rendered site at http://localhost:4200 (PORT=...)
 	@test -x $(PY) || { echo "nothing is installed yet: run make site first" >&2; exit 1; }

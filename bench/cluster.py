@@ -48,27 +48,27 @@ def blobs(n: int, spread: float = 0.5, larger: float = 1.0) -> Tensor:
 def records(say: Callable[[str], None]) -> Iterator[Record]:
     """Measure the flat kernel against scikit-learn, and the growth of the Gaussian's time and memory."""
     say("measuring cluster/mean-shift/1500, 7 pairs")
-    yield _against("1500", "scikit-learn", {}, pairs=7, target="<= 0.05")
+    yield against("1500", "scikit-learn", {}, pairs=7, target="<= 0.05")
     say("measuring cluster/mean-shift/30000, 15 pairs")
-    yield _against("30000", "scikit-learn bin_seeding", {"bin_seeding": True}, pairs=15, target="<= 0.5")
+    yield against("30000", "scikit-learn bin_seeding", {"bin_seeding": True}, pairs=15, target="<= 0.5")
     say(f"measuring cluster/nearest-growth, {SIZES[0]:,} to {SIZES[-1]:,} points, twice")
-    yield _growth("nearest-growth", "the same square, so twice the points are twice as dense", lambda n: 1.0)
+    yield growth("nearest-growth", "the same square, so twice the points are twice as dense", lambda n: 1.0)
     say("measuring its memory")
     yield _memory()
     say("measuring cluster/nearest-growth/constant-density, twice")
     description = "a square, and a number of blobs, that grow with the points"
-    yield _growth("nearest-growth/constant-density", description, lambda n: n / SIZES[0])
+    yield growth("nearest-growth/constant-density", description, lambda n: n / SIZES[0])
 
 
 def gpu_records(say: Callable[[str], None]) -> Iterator[Record]:
     """Measure the full algorithm on the GPU: against scikit-learn, and against our own CPU."""
     say("measuring cluster/mean-shift/gpu/1500, 7 pairs")
-    yield _against("gpu/1500", "scikit-learn", {}, pairs=gpu.scaled(7), device=gpu.device())
+    yield against("gpu/1500", "scikit-learn", {}, pairs=gpu.scaled(7), device=gpu.device())
     say("measuring cluster/mean-shift/gpu, 7 pairs")
     yield _gpu()
 
 
-def _against(
+def against(
     size: str,
     peer: str,
     options: dict[str, Any],
@@ -83,7 +83,7 @@ def _against(
     theirs = partial(MeanShift(bandwidth=bandwidth, **options).fit, x.numpy())
     found, expected = ours(), theirs()
     agreement = adjusted_rand_score(expected.labels_, found.labels.cpu())
-    off = _apart(x, cells.shift(x, bandwidth, "flat"), full.shift(x, bandwidth, "flat", 200), bandwidth)
+    off = apart(x, cells.shift(x, bandwidth, "flat"), full.shift(x, bandwidth, "flat", 200), bandwidth)
     timing = compare(ours, theirs, pairs=pairs, warmup=1, sync=gpu.synchronize)
     return Record(
         f"cluster/mean-shift/{size}",
@@ -103,7 +103,7 @@ def _against(
     )
 
 
-def _apart(x: Tensor, near: full.Shift, exact: full.Shift, bandwidth: float, steps: int = 1, count: int = 200) -> float:
+def apart(x: Tensor, near: full.Shift, exact: full.Shift, bandwidth: float, steps: int = 1, count: int = 200) -> float:
     """Return how far some points are from where exact steps would take them, in bandwidths."""
     ours = theirs = x[:: max(1, len(x) // count)]
     for _ in range(steps):
@@ -111,7 +111,7 @@ def _apart(x: Tensor, near: full.Shift, exact: full.Shift, bandwidth: float, ste
     return ((ours - theirs).norm(dim=1).max() / bandwidth).item()
 
 
-def _growth(name: str, description: str, larger: Callable[[int], float], repeats: int = 2) -> Record:
+def growth(name: str, description: str, larger: Callable[[int], float], repeats: int = 2) -> Record:
     """Fit the exponent of the time over the number of points, and compare steps with exact ones."""
     mean_shift(blobs(100), BANDWIDTH)
     data, seconds = {n: blobs(n, SPREAD, larger(n)) for n in SIZES}, {n: [] for n in SIZES}
@@ -123,11 +123,11 @@ def _growth(name: str, description: str, larger: Callable[[int], float], repeats
     medians = {n: statistics.median(values) for n, values in seconds.items()}
     measured = ", ".join(f"{n:,}: {value:.2f} s" for n, value in medians.items())
     steps = {n: (grid.shift(x, BANDWIDTH), full.shift(x, BANDWIDTH, "gaussian", 20)) for n, x in data.items()}
-    worst = max(_apart(data[n], *both, BANDWIDTH) for n, both in steps.items())
-    ends = _apart(data[SIZES[0]], *steps[SIZES[0]], BANDWIDTH, steps=100)
+    worst = max(apart(data[n], *both, BANDWIDTH) for n, both in steps.items())
+    ends = apart(data[SIZES[0]], *steps[SIZES[0]], BANDWIDTH, steps=100)
     return Record(
         f"cluster/{name}",
-        _exponent(medians),
+        exponent(medians),
         "exponent",
         same=max(worst, ends) <= 1e-3,
         target="<= 1.15",
@@ -139,7 +139,8 @@ def _growth(name: str, description: str, larger: Callable[[int], float], repeats
     )
 
 
-def _exponent(values: dict[int, float]) -> float:
+def exponent(values: dict[int, float]) -> float:
+    """Return the power of n that values grow with, as a line through their logarithms has it."""
     return float(np.polyfit(np.log(list(values)), np.log(list(values.values())), 1)[0])
 
 
@@ -150,7 +151,7 @@ def _memory(sizes: tuple[int, ...] = (250_000, 500_000, 1_000_000)) -> Record:
     measured = ", ".join(f"{n:,}: {value / 2**10:.0f} MiB" for n, value in more.items())
     return Record(
         "cluster/nearest-growth/memory",
-        _exponent(more),
+        exponent(more),
         "exponent",
         target="<= 1.15",
         n=1,

@@ -63,11 +63,11 @@ def records(say: Callable[[str], None]) -> Iterator[Record]:
     """Measure time and memory of both sides, and how long 64 images in 25 steps take."""
     net = load("unet")
     say("measuring diffusion/ddim-50, 45 pairs, and ours against ours")
-    yield _time(net)
+    yield time_ratio(net)
     say("measuring diffusion/ddim-50/memory")
-    yield _memory()
+    yield memory()
     say("measuring diffusion/64-in-25")
-    yield _seconds(net)
+    yield seconds_an_image(net)
 
 
 def gpu_records(say: Callable[[str], None]) -> Iterator[Record]:
@@ -75,9 +75,9 @@ def gpu_records(say: Callable[[str], None]) -> Iterator[Record]:
     net, count = load("unet").to(gpu.device()), gpu.scaled(64, 2)
     steps, pairs = gpu.scaled(STEPS, 2), gpu.scaled(45)
     say("measuring diffusion/64-in-25 on the GPU")
-    yield _seconds(net, count, gpu.scaled(25, 2), where="/gpu")
+    yield seconds_an_image(net, count, gpu.scaled(25, 2), where="/gpu")
     say(f"measuring diffusion/ddim-50 on the GPU, {pairs} pairs, and ours against ours")
-    yield _time(net, count, pairs, steps, where="/gpu")
+    yield time_ratio(net, count, pairs, steps, where="/gpu")
     say("measuring diffusion/ddim-50/memory on the GPU")
     mine, other = (gpu.peak_memory(lambda side=side: side(net, count, steps)) / 2**20 for side in (ours, theirs))
     note = (
@@ -96,7 +96,7 @@ def gpu_records(say: Callable[[str], None]) -> Iterator[Record]:
     )
 
 
-def _time(net: nn.Module, count: int = 8, pairs: int = 45, steps: int = STEPS, where: str = "") -> Record:
+def time_ratio(net: nn.Module, count: int = 8, pairs: int = 45, steps: int = STEPS, where: str = "") -> Record:
     mine, other = partial(ours, net, count, steps), partial(theirs, net, count, steps)
     apart = (mine() - other()).abs().max().item()
     timing = compare(mine, other, pairs=pairs, warmup=1, sync=gpu.synchronize)
@@ -119,7 +119,7 @@ def _time(net: nn.Module, count: int = 8, pairs: int = 45, steps: int = STEPS, w
     )
 
 
-def _memory(repeats: int = 3) -> Record:
+def memory(repeats: int = 3) -> Record:
     """Measure the peaks of processes of their own (Linux counts it in KiB), each with both libraries imported."""
 
     def peak(side: str) -> float:
@@ -141,7 +141,7 @@ def _memory(repeats: int = 3) -> Record:
     )
 
 
-def _seconds(net: nn.Module, count: int = 64, steps: int = 25, repeats: int = 3, where: str = "") -> Record:
+def seconds_an_image(net: nn.Module, count: int = 64, steps: int = 25, repeats: int = 3, where: str = "") -> Record:
     taken = []
     if where:  # the first call on a GPU picks its kernels
         ours(net, count, steps)

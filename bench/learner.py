@@ -211,22 +211,22 @@ def records(say: Callable[[str], None]) -> Iterator[Record]:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     loader = batches()
     say("measuring learner/overhead against a loop written by hand, 41 pairs")
-    yield _microseconds(loader)
+    yield microseconds(loader)
     for name, peer, pairs in (("fastai", with_fastai, 25), ("lightning", with_lightning, 25)):
         say(f"measuring learner/overhead against {name}, {pairs} pairs")
         yield _against(name, loader, quietly(peer(loader)), pairs)
     say("measuring learner/epoch, 31 pairs, and a loop written by hand against itself")
-    yield from _epoch()
+    yield from epoch()
 
 
 def gpu_records(say: Callable[[str], None]) -> Iterator[Record]:
     """Measure an epoch of the ResNet on the GPU, where a batch takes as long as it takes to launch its kernels."""
     say("measuring learner/epoch on the GPU, 31 pairs, and a loop written by hand against itself")
     with torch.backends.cudnn.flags(deterministic=True):
-        yield from _epoch(gpu.scaled(31), gpu.scaled(12_800, 64), gpu.scaled(64, 32), gpu.device(), "/gpu")
+        yield from epoch(gpu.scaled(31), gpu.scaled(12_800, 64), gpu.scaled(64, 32), gpu.device(), "/gpu")
 
 
-def _microseconds(loader: Batches) -> Record:
+def microseconds(loader: Batches) -> Record:
     mine, hand = ours(loader), by_hand(loader)
     samples = in_turn(mine, hand, pairs=41)
     low, more, high = quartiles([(a - b) / BATCHES * MICRO for a, b in zip(*samples, strict=True)])
@@ -270,7 +270,7 @@ def _against(name: str, loader: Batches, peer: Callable[[], dict[str, float]], p
     )
 
 
-def _epoch(
+def epoch(
     pairs: int = 31, images: int = 640, batch_size: int = 64, device: torch.device | str = "cpu", where: str = ""
 ) -> Iterator[Record]:
     """Train the ResNet on a few batches, with the learner and by hand, from the same weights."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib.checks import check_choice, check_count
+from lib.checks import check_choice, check_count, wide
 
 
 @pytest.mark.parametrize("name", ["flat", "gaussian"])
@@ -37,3 +37,20 @@ def test_a_count_comes_back_whole(value):
 def test_what_counts_nothing_is_refused_by_name(value):
     with pytest.raises(ValueError, match=f"steps must be .*, got {value}"):
         check_count("steps", value)
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        (torch.float16, torch.float32),
+        (torch.bfloat16, torch.float32),
+        (torch.uint8, torch.float32),
+        (torch.float32, torch.float32),
+        (torch.float64, torch.float64),
+    ],
+)
+def test_what_is_summed_is_wide_and_what_is_wide_stays(given, wanted):
+    x = torch.tensor([1, 2, 250], dtype=given)
+    assert wide(x).dtype == wanted
+    assert wide(x).tolist() == [1, 2, 250]
+    assert (wide(x) is x) == (given == wanted)

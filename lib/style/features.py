@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -30,8 +30,8 @@ def hook_features(model: nn.Module, layers: str | Sequence[str]) -> Extract:
 
     Layers go by their names in `model.named_modules()`. The hooks are on only while the function runs, which is no
     longer than the deepest layer needs. Gradients flow. Raises ValueError for no layer or an unknown one; when called,
-    for pictures smaller than a layer's receptive field, a layer that the model does not reach, and one whose output
-    another layer overwrites in place.
+    for what are no pictures, a layer that the model does not reach, and one whose output another layer overwrites in
+    place.
     """
     names = (layers,) if isinstance(layers, str) else tuple(dict.fromkeys(layers))
     modules = {name: module for name, module in model.named_modules() if name}
@@ -40,25 +40,13 @@ def hook_features(model: nn.Module, layers: str | Sequence[str]) -> Extract:
     for name in names:
         check_choice("layer", name, modules)
     wanted = {modules[name]: name for name in names}
-    smallest = max(receptive_field(model, name).size for name in names)
 
     def extract(pictures: Tensor) -> Features:
-        check_size(pictures, smallest, names)
+        if pictures.ndim != 4:
+            raise ValueError(f"expected pictures [n, 3, h, w], got {list(pictures.shape)}")
         return outputs(model, wanted, pictures)
 
     return extract
-
-
-def check_size(pictures: Tensor, smallest: int, layers: Iterable[str]) -> None:
-    """Raise ValueError for pictures that are not [n, 3, h, w], or smaller than the receptive field of layers."""
-    if pictures.ndim != 4:
-        raise ValueError(f"expected pictures [n, 3, h, w], got {list(pictures.shape)}")
-    height, width = pictures.shape[-2:]
-    if min(height, width) < smallest:
-        raise ValueError(
-            f"a picture of {height}x{width} is smaller than the receptive field of "
-            f"{', '.join(layers)}, {smallest}x{smallest}: enlarge it, or take layers that are less deep"
-        )
 
 
 def outputs(model: nn.Module, wanted: dict[nn.Module, str], pictures: Tensor) -> Features:
@@ -95,24 +83,38 @@ class ReceptiveField:
         return self.before + self.after + 1
 
 
-@lru_cache(maxsize=64)
+class Unbounded(ValueError):
+    """A layer looks at the whole picture, or at more of it than a receptive field is looked for in."""
+
+
+# Finding a field takes some thirty forward passes, so what was found is kept: by the model as it prints, as its layers
+# may change, and for no longer than the model lives.
+_found: WeakKeyDictionary[nn.Module, dict[tuple[str, str], ReceptiveField]] = WeakKeyDictionary()
+
+
 def receptive_field(model: nn.Module, layer: str) -> ReceptiveField:
     """Find by trying what a place of a layer looks at: rows of NaN turn to NaN each output that sees one of them.
 
-    The model counts as the same across as down, and stays as it is. It is tried once, and the answer remembered: after
-    a change of a model's layers call `receptive_field.cache_clear()`. Raises ValueError for an unknown layer, and for
-    one that looks at the whole picture or at more than 2048 pixels of it.
+    The model counts as the same across as down, and stays as it is. Raises ValueError for an unknown layer, and
+    `Unbounded`, a ValueError too, for one that looks at the whole picture or at more than 2048 pixels of it.
     """
     modules = {name: module for name, module in model.named_modules() if name}
     check_choice("layer", layer, modules)
+    known, key = _found.setdefault(model, {}), (layer, repr(model))
+    if key not in known:
+        known[key] = _find_field(model, layer, modules[layer])
+    return known[key]
+
+
+def _find_field(model: nn.Module, layer: str, module: nn.Module) -> ReceptiveField:
     # cuDNN's fast algorithms (Winograd, FFT) would spread a NaN over places that do not see it
     with torch.no_grad(), training_modes(model), torch.backends.cudnn.flags(enabled=False):
         model.eval()
         for height in HEIGHTS:
-            field = _measure_field(model, {modules[layer]: layer}, height)
+            field = _measure_field(model, {module: layer}, height)
             if field is not None:
                 return field
-    raise ValueError(f"layer {layer!r} looks at the whole picture, or at more than {HEIGHTS[-1]} pixels of it")
+    raise Unbounded(f"layer {layer!r} looks at the whole picture, or at more than {HEIGHTS[-1]} pixels of it")
 
 
 def _measure_field(model: nn.Module, wanted: dict[nn.Module, str], height: int) -> ReceptiveField | None:

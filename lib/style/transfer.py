@@ -12,7 +12,7 @@ from lib.checks import check_choice
 from lib.data.images import resize
 from lib.style.colours import luminance, match_colours, replace_chrominance
 from lib.style.extractors import Extractor
-from lib.style.features import receptive_field
+from lib.style.features import Unbounded, receptive_field
 from lib.style.objective import Layers, build_objective, layer_weights
 from lib.style.optimise import Callback, optimise_image
 
@@ -55,11 +55,11 @@ def transfer_style(
     It is made at each of `sizes`, the longer side in pixels, in so many `steps` each, from the small one up: a layer
     sees more of a small picture, so large forms are settled where they are cheap (Gatys et al. 2017, "Controlling
     perceptual factors in neural style transfer", section 6). On the way, a style layer whose receptive field is larger
-    than the small picture is left out. `start` is "content" or "noise", which is faint and drawn from `seed`; a texture
-    always starts from noise. `colours` are the style's, or the content's: "matched" gives the style picture the
-    content's colours beforehand, "luminance" transfers luminance alone. Layers are the extractor's unless given; they,
-    the weights, `relative` and `tile` are as in `build_objective`; `method`, `lr`, `history_size` and `callback` as in
-    `optimise_image`.
+    than the small picture is left out, unless all are. `start` is "content" or "noise", which is faint and drawn from
+    `seed`; a texture always starts from noise. `colours` are the style's, or the content's: "matched" gives the style
+    picture the content's colours beforehand, "luminance" transfers luminance alone. Layers are the extractor's unless
+    given; they, the weights, `relative` and `tile` are as in `build_objective`; `method`, `lr`, `history_size` and
+    `callback` as in `optimise_image`, which says what they take of memory.
     """
     check_choice("colours", colours, COLOURS)
     check_choice("start", start, STARTS)
@@ -72,13 +72,13 @@ def transfer_style(
     if content_layers is None:
         content_layers = extractor.content
     weights = layer_weights("style", style, extractor.style if style_layers is None else style_layers, style_weight)
-    fields = {name: receptive_field(extractor.net, name).size for name in weights}
     picture, losses = None, []
     for size, count in zip(sizes, steps, strict=True):
         resized_content, resized_style = _resized(size, content, style, colours)
         like = resized_style if resized_content is None else resized_content
         smallest = min(*like.shape[2:], *resized_style.shape[2:])
-        fitting = {name: w for name, w in weights.items() if fields[name] <= smallest or size == sizes[-1]}
+        last = size == sizes[-1]
+        fitting = {name: w for name, w in weights.items() if last or _fits(extractor, name, smallest)} or weights
         objective = build_objective(
             extractor.net,
             content=resized_content,
@@ -106,6 +106,14 @@ def transfer_style(
     if colours == "luminance":
         picture = replace_chrominance(picture, resize(content, sizes[-1]))
     return Transferred(picture, losses)
+
+
+def _fits(extractor: Extractor, layer: str, side: int) -> bool:
+    """Tell whether a picture of that side is as large as what a layer looks at."""
+    try:
+        return receptive_field(extractor.net, layer).size <= side
+    except Unbounded:  # what looks at the whole picture, through a norm over it say, does so at every size
+        return True
 
 
 def _resized(size: int, content: Tensor | None, style: Tensor, colours: str) -> tuple[Tensor | None, Tensor]:

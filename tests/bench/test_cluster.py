@@ -13,7 +13,7 @@ from lib.cluster.mean_shift import mean_shift
 
 
 def test_times_are_compared_of_an_equal_answer():
-    record = cluster._against("150", "scikit-learn", {}, pairs=1, target="<= 1")
+    record = cluster.against("150", "scikit-learn", {}, pairs=1, target="<= 1")
     assert record.same
     assert record.name == "cluster/mean-shift/150"
     assert record.ours > 0
@@ -22,7 +22,7 @@ def test_times_are_compared_of_an_equal_answer():
 
 def test_growth_is_measured_and_its_error_checked(monkeypatch):
     monkeypatch.setattr(cluster, "SIZES", (100, 400))
-    record = cluster._growth("nearest-growth", "the same square", lambda n: 1.0, repeats=1)
+    record = cluster.growth("nearest-growth", "the same square", lambda n: 1.0, repeats=1)
     assert record.same
     assert "(grid)" in record.note
     assert "400: " in record.note
@@ -30,12 +30,12 @@ def test_growth_is_measured_and_its_error_checked(monkeypatch):
 
 def test_steps_that_differ_show():
     x = torch.zeros(5, 2)
-    assert cluster._apart(x, lambda p: (p + 0.3, None), lambda p: (p, None), 0.5) == pytest.approx(0.6 * 2**0.5)
+    assert cluster.apart(x, lambda p: (p + 0.3, None), lambda p: (p, None), 0.5) == pytest.approx(0.6 * 2**0.5)
 
 
 @pytest.mark.parametrize("power", [0.9, 2.0])
 def test_the_exponent_is_that_of_a_power(power):
-    assert cluster._exponent({n: 3 * n**power for n in (10, 100, 1000)}) == pytest.approx(power)
+    assert cluster.exponent({n: 3 * n**power for n in (10, 100, 1000)}) == pytest.approx(power)
 
 
 def test_there_are_as_many_blobs_to_the_area():

@@ -31,11 +31,11 @@ def test_a_time_ratio_tells_the_noise_of_the_machine(net, monkeypatch):
     monkeypatch.setattr(diffusion, "STEPS", 2)
     monkeypatch.setattr(diffusion.ours, "__defaults__", (2,))
     monkeypatch.setattr(diffusion.theirs, "__defaults__", (2,))
-    record = diffusion._time(net, count=2, pairs=1)
+    record = diffusion.time_ratio(net, count=2, pairs=1)
     assert record.same
     assert record.unit == "time ratio"
     assert "ours against ours" in record.note
-    assert diffusion._seconds(net, count=2, steps=2, repeats=1).value > 0
+    assert diffusion.seconds_an_image(net, count=2, steps=2, repeats=1).value > 0
 
 
 def test_memory_is_that_of_a_process_for_each_side(monkeypatch):
@@ -46,7 +46,7 @@ def test_memory_is_that_of_a_process_for_each_side(monkeypatch):
         return str(2048 if command[-1] == "ours" else 4096)
 
     monkeypatch.setattr(subprocess, "check_output", answer)
-    record = diffusion._memory(repeats=2)
+    record = diffusion.memory(repeats=2)
     assert (record.value, record.ours, record.theirs) == (0.5, 2.0, 4.0)
     assert asked == ["ours", "ours", "theirs", "theirs"]
     assert "sys.argv[1]" in diffusion.PEAK

@@ -33,7 +33,7 @@ def test_the_peers_do_the_same(short, package, loop):
 
 
 def test_microseconds_more_are_those_of_the_two_sides(short):
-    record = learner._microseconds(short)
+    record = learner.microseconds(short)
     assert record.same
     assert record.unit == "us"
     assert record.low <= record.value <= record.high
@@ -49,6 +49,6 @@ def test_the_idle_step_leaves_the_parameter_alone():
 
 
 def test_an_epoch_of_the_resnet_ends_with_the_same_weights():
-    epoch, noise = learner._epoch(pairs=1, images=32, batch_size=16)
+    epoch, noise = learner.epoch(pairs=1, images=32, batch_size=16)
     assert epoch.same
     assert (epoch.name, noise.name) == ("learner/epoch", "learner/epoch-noise")

@@ -1,6 +1,7 @@
 """The measurement of how threads wait, with a post that takes no time."""
 
 import itertools
+from contextlib import nullcontext
 
 import pytest
 
@@ -33,9 +34,20 @@ def test_quiet_and_busy_are_compared_in_turn(executed):
     assert len(said) == runner.PAIRS + 1
 
 
-def test_loops_end_with_what_they_were_beside():
-    with runner.busy(2) as _:
-        pass
+@pytest.mark.parametrize("fault", [None, RuntimeError])
+def test_loops_run_beside_it_and_end_with_it(monkeypatch, fault):
+    started, popen = [], runner.subprocess.Popen
+
+    def start(*arguments):
+        started.append(popen(*arguments))
+        return started[-1]
+
+    monkeypatch.setattr(runner.subprocess, "Popen", start)
+    with pytest.raises(fault) if fault else nullcontext(), runner.busy(2):
+        assert [each.poll() for each in started] == [None, None]
+        if fault:
+            raise fault
+    assert all(each.returncode is not None for each in started)
 
 
 def test_other_pictures_show():

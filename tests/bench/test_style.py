@@ -41,9 +41,24 @@ def test_the_record_is_of_both_sides_in_turn(extractor, small, monkeypatch):
     monkeypatch.setattr(style, "pairs", lambda: small[:1])
     record = style.time_ratio(extractor, repeats=2)
     assert (record.name, record.unit, record.n) == ("style/transfer-256", "time ratio", 2)
-    assert record.same == ("ours that low" in record.note and record.same)
+    assert record.same
     assert "the recipe's lowest loss" in record.note
     assert 0 < record.low <= record.value <= record.high
+
+
+def test_a_picture_that_does_not_come_as_low_is_not_the_same(extractor, small, monkeypatch):
+    monkeypatch.setattr(style, "pairs", lambda: small[:2])
+    low, tried = style.ours, []
+
+    def lazy(extractor, pair, target_loss):
+        tried.append(pair.name)
+        if pair.name == small[0].name:
+            return style.Outcome(1.0, 0.0, 1.0, 0.0, 1), pair.content
+        return low(extractor, pair, target_loss)
+
+    monkeypatch.setattr(style, "ours", lazy)
+    assert not style.time_ratio(extractor, repeats=1).same, "what ours says of its own loss does not count"
+    assert set(tried) == {pair.name for pair in small[:2]}
 
 
 def test_patches_are_compared_with_one_piece_and_memory_is_that_of_a_process(extractor, small, monkeypatch):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib.diffusion import Schedule, clipped, denoiser, guided
-from lib.diffusion.denoise import PREDICTIONS, target, x0_and_noise
+from lib.diffusion.denoise import PREDICTIONS, check_prediction, target, x0_and_noise
 from lib.diffusion.schedule import KINDS
 from tests.diffusion.models import exact, start
 
@@ -74,3 +74,15 @@ def test_clipped_pictures_stay_in_range_and_still_explain_x():
 def test_what_is_no_denoiser_is_refused(call, words):
     with pytest.raises(ValueError, match=words):
         call(Schedule.make())
+
+
+def test_only_noise_cannot_be_predicted_where_there_is_noise_alone():
+    plain = Schedule.make("linear")
+    for prediction in PREDICTIONS:
+        check_prediction(plain, prediction)
+    for prediction in ("v", "x0"):
+        check_prediction(plain.rescaled(), prediction)
+    with pytest.raises(ValueError, match=r"v or x0.*'noise'"):
+        check_prediction(plain.rescaled(), "noise")
+    with pytest.raises(ValueError, match="'nois'"):
+        check_prediction(plain, "nois")

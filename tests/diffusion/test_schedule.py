@@ -134,3 +134,34 @@ def test_one_step_is_from_the_last_time_where_there_is_noise_alone(spacing):
 def test_one_leading_step_is_from_time_0_and_says_so():
     with pytest.warns(UserWarning, match="1 leading steps begin at time 0 of 999, far from pure noise"):
         assert Schedule.make().timesteps(1, "leading").tolist() == [0]
+
+
+@pytest.mark.parametrize("values", [[], [[0.5, 0.4]], [1.0, 0.5], [1.5, 0.5], [0.5, -0.1], [0.0], [0.5, 0.5]])
+def test_alpha_bar_is_a_list_that_falls_within_0_and_1(values):
+    with pytest.raises(ValueError, match="alpha_bar"):
+        Schedule(torch.tensor(values))
+
+
+@pytest.mark.parametrize("steps", [2, 1000])
+def test_a_rescaled_schedule_is_that_of_diffusers_and_ends_in_noise_alone(steps):
+    schedule = Schedule.make("scaled_linear", steps, 0.00085, 0.012).rescaled()
+    theirs = diffusers.DDIMScheduler(steps, 0.00085, 0.012, "scaled_linear", rescale_betas_zero_snr=True)
+    torch.testing.assert_close(schedule.alpha_bar, theirs.alphas_cumprod.double(), rtol=1e-3, atol=1e-6)
+    assert schedule.zero_snr
+    assert not Schedule.make("scaled_linear", steps).zero_snr
+    end = schedule.alpha_bar[-2:]
+    for fraction in (0.25, 0.5):  # the last sigma has no logarithm
+        between = schedule.alpha_bar_at(torch.tensor(steps - 2 + fraction))
+        assert between.item() == pytest.approx((end[0] * (1 - fraction)).item())
+    with pytest.raises(ValueError, match="one step"):
+        Schedule.make("linear", 1).rescaled()
+
+
+def test_karras_steps_begin_at_a_sigma_that_is_in_the_schedule():
+    schedule = Schedule.make("linear")
+    first, last = schedule.sigmas[[0, -1]].tolist()
+    assert torch.equal(schedule.karras(5, sigma_max=last), schedule.karras(5))
+    assert schedule.karras(5, sigma_max=2.0)[0] == pytest.approx(schedule.sigma_to_t(torch.tensor(2.0)).item())
+    for outside in (first, last * 1.01):
+        with pytest.raises(ValueError, match=rf"{first:.4g}.*{last:.4g}"):
+            schedule.karras(5, sigma_max=outside)

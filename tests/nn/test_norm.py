@@ -202,3 +202,12 @@ def test_an_empty_batch_is_normalised_to_an_empty_batch(name):
         y.sum().backward()
         assert y.shape == x.grad.shape == (0, C, 4, 5)
         assert all(not p.grad.any() for p in norm.parameters())
+
+
+@pytest.mark.parametrize("momentum", [0.0, 1.0])
+def test_averages_may_stay_or_be_those_of_the_last_batch_and_two_items_have_a_variance(momentum):
+    x = torch.randn(2, C, generator=torch.Generator().manual_seed(0))
+    norm, theirs = BatchNorm(C, momentum=momentum), nn.BatchNorm1d(C, momentum=momentum)
+    torch.testing.assert_close(norm(x), theirs(x))
+    torch.testing.assert_close(norm.running_mean, theirs.running_mean)
+    torch.testing.assert_close(norm.running_var, theirs.running_var)

@@ -37,6 +37,30 @@ def test_patches_are_pixels_of_more_channels(patch):
         net(x[..., :-2], t)
 
 
+def test_four_levels_halve_three_times():
+    net = small(channels=(8,) * 4, attention=(False,) * 4, classes=None)
+    for x in (torch.randn(1, 2, 8, 24), torch.randn(1, 2, 40, 8)):
+        assert net(x, torch.zeros(1)).shape == x.shape
+    for side in (4, 6, 12):
+        with pytest.raises(ValueError, match=f"8, got .*{side}"):
+            net(torch.randn(1, 2, 24, side), torch.zeros(1))
+    seen = []
+    net.middle.register_forward_hook(lambda module, inputs, output: seen.append(output.shape))
+    net(torch.randn(1, 2, 8, 24), torch.zeros(1))
+    assert seen == [(1, 8, 1, 3)]
+
+
+def test_what_a_net_is_by_default():
+    wide = {"channels": (32, 64, 96), "attention": (False, False, True)}
+    net, same = UNet(), UNet(c_in=1, **wide, blocks=1, classes=None, patch=1)
+    assert [(key, value.shape) for key, value in net.state_dict().items()] == [
+        (key, value.shape) for key, value in same.state_dict().items()
+    ]
+    assert net(torch.randn(2, 1, 28, 28), torch.zeros(2)).shape == (2, 1, 28, 28)
+    assert [part.heads for part in net.modules() if isinstance(part, Attention)] == [4] * 4
+    assert {part.num_groups for part in net.modules() if isinstance(part, torch.nn.GroupNorm)} == {8}
+
+
 def test_a_new_net_predicts_nothing():
     assert (UNet(1, (8, 16), attention=(False, True))(torch.randn(2, 1, 8, 8), torch.zeros(2)) == 0).all()
 

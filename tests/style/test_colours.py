@@ -36,7 +36,7 @@ def test_brightness_is_one_picture_s_and_colour_the_other_s():
     assert_allclose(luminance(mixed), luminance(a), atol=1e-3)
     assert_allclose(mixed - luminance(mixed), b - luminance(b), atol=1e-3)
     assert_allclose(replace_chrominance(a, a), a, atol=1e-6)
-    with pytest.raises(ValueError, match=r"of one size, got \[1, 3, 20, 24\] and \[1, 3, 4, 4\]"):
+    with pytest.raises(ValueError, match=r"\[1, 3, 20, 24\].*\[1, 3, 4, 4\]"):
         replace_chrominance(a, picture(4, 4))
-    with pytest.raises(ValueError, match=r"expected a picture \[1, 3, h, w\], got \[2, 3, 4, 4\]"):
+    with pytest.raises(ValueError, match=r"\[1, 3, h, w\].*\[2, 3, 4, 4\]"):
         match_colours(picture(4, 4, n=2), a)

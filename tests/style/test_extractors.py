@@ -129,13 +129,13 @@ def test_the_first_within_reach_is_taken(folder, monkeypatch):
 
 
 def test_what_is_out_of_reach_says_why():
-    with pytest.raises(ValueError, match=r"no extractor within reach \(squeezenet: LIB_DATA is not set\)"):
+    with pytest.raises(ValueError, match=r"squeezenet.*LIB_DATA"):
         load("squeezenet")
-    with pytest.raises(ValueError, match=r"vgg19: not in the cache, and download\.pytorch\.org did not answer"):
+    with pytest.raises(ValueError, match=r"vgg19.*download\.pytorch\.org"):
         load("vgg19")
-    with pytest.raises(ValueError, match="vgg16: not in the cache, and the network was not to be used"):
+    with pytest.raises(ValueError, match=r"vgg16.*network"):
         load("vgg16", network=False)
-    with pytest.raises(ValueError, match="unknown extractor 'vgg18'; did you mean 'vgg1"):
+    with pytest.raises(ValueError, match=r"'vgg18'.*'vgg1"):
         load("vgg18")
     with pytest.raises(ValueError, match="no name was given"):
         load(())
@@ -158,7 +158,7 @@ def test_a_download_that_breaks_off_is_out_of_reach(monkeypatch):
         raise OSError("connection reset")
 
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", broken)
-    with pytest.raises(ValueError, match=r"vgg19: the download broke off \(connection reset\)"):
+    with pytest.raises(ValueError, match=r"vgg19.*connection reset"):
         load("vgg19")
 
 
@@ -171,7 +171,7 @@ def test_a_broken_file_is_named_and_not_used(folder, name, tmp_path, monkeypatch
     broken.write_bytes(whole.read_bytes()[:-1] + b"?")
     monkeypatch.setattr(extractors.files, "shipped", lambda _: files.verify(broken, sha256))
     monkeypatch.setattr(extractors, "_file", lambda *_: (broken, "LIB_DATA"))
-    with pytest.raises(ValueError, match=rf"{whole.name}: sha256 is"):
+    with pytest.raises(ValueError, match=rf"{whole.name}.*sha256"):
         load((name, "random"))
 
 

@@ -80,11 +80,11 @@ def test_a_layer_that_is_silent_does_not_divide_by_zero(net):
 
 
 def test_what_is_missing_or_negative_is_named(net):
-    with pytest.raises(ValueError, match="needs a picture to be like"):
+    with pytest.raises(ValueError, match=r"content.*style"):
         build_objective(net, content_layers="conv1_1")
-    with pytest.raises(ValueError, match="a style picture needs style_layers"):
+    with pytest.raises(ValueError, match="style_layers"):
         build_objective(net, style=picture(20, 20))
-    with pytest.raises(ValueError, match=r"proportions of content_layers must be positive, got \{'conv1_1': -1\}"):
+    with pytest.raises(ValueError, match=r"content_layers.*\{'conv1_1': -1\}"):
         build_objective(net, content=picture(20, 20), content_layers={"conv1_1": -1})
-    with pytest.raises(ValueError, match="unknown layer 'conv7'"):
+    with pytest.raises(ValueError, match="'conv7'"):
         build_objective(net, content=picture(20, 20), content_layers="conv7")

@@ -71,13 +71,13 @@ def test_no_piece_is_larger_than_a_tile_and_its_surroundings(net):
 
 
 def test_what_cannot_be_tiled_is_refused(net):
-    with pytest.raises(ValueError, match="a tile needs at least one pixel a side, got 0"):
+    with pytest.raises(ValueError, match=r"tile.* 0"):
         build_objective(net, content=picture(20, 20), content_layers="conv1_1", tile=0)
     objective = build_objective(net, content=picture(20, 20), content_layers="conv1_1", tile=8)
-    with pytest.raises(ValueError, match=r"patches are of one picture \[1, 3, h, w\], got \[2, 3, 20, 20\]"):
+    with pytest.raises(ValueError, match=r"\[1, 3, h, w\].*\[2, 3, 20, 20\]"):
         objective(picture(20, 20, n=2))
-    with pytest.raises(ValueError, match="the picture and the content that it is to have differ in size"):
+    with pytest.raises(ValueError, match="size"):
         objective(picture(20, 26))
     objective = build_objective(net, style=picture(20, 20), style_layers="relu2_2", tile=8)
-    with pytest.raises(ValueError, match="a picture of 13x40 is smaller than the receptive field of relu2_2"):
+    with pytest.raises(ValueError, match=r"13x40.*relu2_2.*14x14.*tile"):
         objective(picture(13, 40))

@@ -42,9 +42,7 @@ def test_the_rows_fill_the_memory():
 
 
 def test_a_memory_too_small_for_one_row_is_refused_in_bytes():
-    with pytest.raises(
-        ValueError, match="memory limit of 3295 bytes is too small: one point against 100 others needs 3296"
-    ):
+    with pytest.raises(ValueError, match=r"3295.*3296"):
         full.rows_within(3295, 100, 3)
 
 

@@ -61,13 +61,13 @@ def test_a_constant_column_stays_and_costs_few_nodes(column):
 
 @pytest.mark.parametrize("d", [1, 2, 3])
 def test_the_grid_holds_the_data_once_and_has_the_nodes_foretold(d, monkeypatch):
-    data, grids, convolved = blobs(50, d, box=4.0), [], grid._convolved
+    data, grids, correlate = blobs(50, d, box=4.0), [], grid.correlate1d
 
-    def count(counts, *rest):
+    def count(counts, *rest, **options):
         grids.append(counts.copy())
-        return convolved(counts, *rest)
+        return correlate(counts, *rest, **options)
 
-    monkeypatch.setattr(grid, "_convolved", count)
+    monkeypatch.setattr(grid, "correlate1d", count)
     grid.shift(data, 0.9)
     assert grids[0].size == grid.count_nodes(data, 0.9)
     assert grids[0].sum() == pytest.approx(50, rel=1e-9)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score
 
 from lib.data.loaders import FastLoader
-from lib.learner import Accuracy, DataLoaders, Mean, Metrics
+from lib.learner import Accuracy, Callback, DataLoaders, Mean, Metrics
 from tests.learner.problem import learner, loaders, normal
 
 TARGETS = torch.arange(37) % 3
@@ -61,6 +61,16 @@ def test_the_log_holds_the_figures_of_the_whole_pass():
         assert result["accuracy"] == accuracy_score(y, preds.argmax(1))
         assert result["mse"] == pytest.approx(F.mse_loss(preds, F.one_hot(y, 3).float()).item(), rel=1e-5)
         assert all(type(value) is float for value in result.values())
+
+
+def test_a_callback_given_before_reads_what_is_logged():
+    class Reads(Callback):
+        def after_valid(self, learn):
+            seen.append(learn.log["valid_accuracy"])
+
+    seen = []
+    learn = learner([Reads(), Metrics(accuracy=Accuracy())]).fit(1)
+    assert seen == [learn.log["valid_accuracy"]]
 
 
 def test_accuracy_of_pixels_counts_each():
@@ -174,3 +184,10 @@ def test_a_mean_adds_up_numbers_and_tensors_alike(count):
     assert tensors.compute() == pytest.approx(expected, rel=1e-14)
     assert ones.compute() == pytest.approx(expected, rel=1e-6)
     assert numbers.compute() == numbers.compute()  # asking twice adds nothing
+
+
+def test_a_value_without_a_number_of_items_is_that_of_one():
+    mean = Mean()
+    mean.update(2.0)
+    mean.update(4.0, 3)
+    assert mean.compute() == 3.5

@@ -30,6 +30,10 @@ class Figure(Callback):
         ([1, 2, 3, 3, 3, 9, 9, 9], {"patience": 2, "larger_is_better": True}, 5),
         ([3, 2.9, 2.8, 2.4, 2, 2, 2, 2], {"patience": 2, "min_delta": 0.5}, 3),
         ([float("nan")] * 8, {"patience": 1}, 1),
+        ([3 - 1e-9 * k for k in range(8)], {"patience": 1}, 8),  # by default any improvement is one
+        ([3, 3 - 1e-9, 3 - 1e-9, 0, 0, 0, 0, 0], {"patience": 1}, 3),  # and as good is none
+        ([2, 3, 3, 3, 0, 0, 0, 0], {}, 4),  # three epochs of patience
+        ([3, 2.7, 2, 1, 0, 0, 0, 0], {"patience": 1, "min_delta": 0.5}, 2),  # in units of the figure
     ],
 )
 def test_a_fit_ends_when_the_figure_no_longer_improves(values, options, epochs):
