@@ -86,3 +86,12 @@ def test_only_noise_cannot_be_predicted_where_there_is_noise_alone():
         check_prediction(plain.rescaled(), "noise")
     with pytest.raises(ValueError, match="'nois'"):
         check_prediction(plain, "nois")
+
+
+def test_images_are_clipped_to_their_range_by_default():
+    schedule = Schedule.make("linear")
+    x, x0 = torch.zeros(3, 1), torch.tensor([[-1.5], [0.3], [1.5]])
+    found, noise = clipped(lambda x, t: (x0, x), schedule)(x, torch.full((3,), 500.0))
+    assert found.flatten().tolist() == pytest.approx([-1.0, 0.3, 1.0])
+    level = schedule.level(500)
+    torch.testing.assert_close(noise.double(), -level.alpha_t / level.sigma_t * found.double(), rtol=1e-5, atol=1e-6)
