@@ -83,7 +83,11 @@ def against(
     theirs = partial(MeanShift(bandwidth=bandwidth, **options).fit, x.numpy())
     found, expected = ours(), theirs()
     agreement = adjusted_rand_score(expected.labels_, found.labels.cpu())
-    off = apart(x, cells.shift(x, bandwidth, "flat"), full.shift(x, bandwidth, "flat", 200), bandwidth)
+    there = x.to(device)
+    on_cpu = there.device.type == "cpu"
+    near = cells.shift(x, bandwidth, "flat") if on_cpu else full.shift(there, bandwidth, "flat", 200)
+    exact = full.shift(x, bandwidth, "flat", 200)
+    off = apart(x, lambda points: (near(points.to(device))[0].cpu(), None), exact, bandwidth)
     timing = compare(ours, theirs, pairs=pairs, warmup=1, sync=gpu.synchronize)
     return Record(
         f"cluster/mean-shift/{size}",

@@ -185,18 +185,29 @@ class _Campaign:
 
     def keep(self, task: Task) -> list[str]:
         """Put a result where it is taken from, and into the project unless this is a rehearsal; or return why not."""
-        tried, path = self.out / "tried" / task.result, self.root / task.result
-        content = tried.read_bytes()
-        if not task.digest:
-            nb = notebook.read(tried)
-            if refusals := notebook.refusals(nb):
-                return refusals
-            now = notebook.read(path)  # its prose may have been edited meanwhile
-            now["metadata"]["provenance"] = nb["metadata"]["provenance"]
-            content = notebook.encoded(notebook.fill(now, [cell["outputs"] for cell in notebook.code(nb)]))
-        for place in (self.out,) if self.scale else (self.out, self.root):
-            ours.write(place / task.result, content, place)
+        try:
+            content = self.measured(task) if task.digest else self.executed(task)
+            if isinstance(content, list):
+                return content
+            for place in (self.out,) if self.scale else (self.out, self.root):
+                ours.write(place / task.result, content, place)
+        except (notebook.NotebookError, ours.NotOursError, OSError) as error:  # the others go on
+            return [str(error)]
         return []
+
+    def measured(self, task: Task) -> bytes:
+        return (self.out / "tried" / task.result).read_bytes()
+
+    def executed(self, task: Task) -> bytes | list[str]:
+        """Return the project's notebook with the outputs of its executed copy, or why these may not be published."""
+        tried = notebook.read(self.out / "tried" / task.result)
+        if refusals := notebook.refusals(tried):
+            return refusals
+        now = notebook.read(self.root / task.result)  # its prose may have been edited meanwhile, but not its code
+        if list(map(notebook.source, notebook.code(now))) != list(map(notebook.source, notebook.code(tried))):
+            return ["its code was edited while it ran; run it again"]
+        now["metadata"]["provenance"] = tried["metadata"]["provenance"]
+        return notebook.encoded(notebook.fill(now, [cell["outputs"] for cell in notebook.code(tried)]))
 
     def note(self, task: Task, state: str, seconds: float, why: str) -> None:
         entry = {"state": state, "seconds": round(seconds, 1), "date": datetime.date.today().isoformat()}

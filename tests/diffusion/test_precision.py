@@ -23,7 +23,7 @@ SPACINGS = {
     "trailing": ("trailing", 0),
     "karras": None,
 }
-EXACT = {torch.float32: 2e-4, torch.bfloat16: 0.05}  # median error of values of about 1
+EXACT = {torch.float32: 2e-4, torch.float16: 0.01, torch.bfloat16: 0.05}  # median error of values of about 1
 pytestmark = pytest.mark.filterwarnings("ignore:.* leading steps begin at time")
 
 
@@ -68,12 +68,15 @@ def test_float32_and_bfloat16_draw_what_float64_draws(name, kind, to_one, spacin
         ts = times(schedule, spacing, steps)
         wanted = sampled(name, schedule, prediction, ts, torch.float64)
         for dtype, bound in EXACT.items():
-            if name in samplers.STOCHASTIC and dtype == torch.bfloat16:
+            grown = lost(name, schedule, prediction, ts)
+            if dtype == torch.float16 and grown > 100:
+                continue  # sigma times an image would not fit
+            if name in samplers.STOCHASTIC and dtype.itemsize == 2:
                 found = sampled(name, schedule, prediction, ts, dtype)
                 assert found.isfinite().all()
                 continue  # other random numbers: torch draws them in the dtype
             error = (sampled(name, schedule, prediction, ts, dtype) - wanted).abs().median()
-            assert error < bound * lost(name, schedule, prediction, ts), (steps, dtype)
+            assert error < bound * grown, (steps, dtype)
 
 
 @pytest.mark.parametrize("name", samplers.SAMPLERS)

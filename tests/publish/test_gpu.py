@@ -204,6 +204,20 @@ def test_patterns_choose_and_one_that_fits_nothing_is_told(post, bench, run, tmp
         run(skip=("7",))
 
 
+def test_outputs_of_other_code_are_not_kept_and_a_broken_notebook_stops_nothing(post, run, tmp_path):
+    edited, broken = post("01-edited", "1 + 1"), post("05-broken", "2 + 2")
+    assert run()[0] == 0
+    edited.write_text(edited.read_text().replace("1 + 1", "1 + 2"))
+    broken.write_text("{")
+    before = edited.read_bytes()
+    campaign = gpu._Campaign(gpu.Request(tmp_path / "project", tmp_path / "out"), io.StringIO())
+    first, second = campaign.tasks()
+    assert campaign.keep(first) == ["its code was edited while it ran; run it again"]
+    assert "not JSON" in campaign.keep(second)[0]
+    assert edited.read_bytes() == before
+    assert broken.read_text() == "{"
+
+
 def test_a_folder_that_is_not_ours_is_left_alone(post, run, tmp_path):
     post("01-one", "print(1)")
     (tmp_path / "out").mkdir()
