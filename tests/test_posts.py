@@ -11,11 +11,50 @@ import pytest
 
 from lib import data, post
 from publish.new import COLAB_CELL
+from tests import names
 
 ROOT = Path(__file__).parent.parent
 POSTS = sorted((ROOT / "posts").glob("*/index.ipynb"))
 by_name = pytest.mark.parametrize("path", POSTS, ids=lambda path: path.parent.name)
 NO_NETWORK = "http://127.0.0.1:9"
+# Names of open code still born in folded or hidden cells. The list only shrinks; a new post has no entry.
+HIDDEN: dict[str, set[str]] = {
+    "01-einsum": {"data", "garments", "heads", "judge", "patches", "scores", "small_a", "small_b", "small_c"},
+    "02-cuda-matmul": {"bars", "operations"},
+    "03-mean-shift": {"answer", "clusters", "draw", "draw_frame", "middles", "points", "shown"},
+    "05-backpropagation": {
+        "b1",
+        "b2",
+        "data",
+        "device",
+        "flat",
+        "labels",
+        "mean",
+        "std",
+        "t",
+        "w1",
+        "w2",
+        "weights",
+        "x",
+    },
+    "11-initialisation": {"generator_for", "standardise"},
+    "13-resnets": {"seeded", "trained", "x_test", "x_train", "y_test", "y_train"},
+    "15-ddpm": {"best", "clothes", "drawn", "prepared", "real", "real_labels", "shipped", "wanted"},
+    "18-stable-diffusion": {"STEPS", "parts", "prompts", "strip"},
+    "19-diffedit": {
+        "STEPS",
+        "count",
+        "may_change",
+        "parts",
+        "pictures",
+        "result",
+        "source",
+        "target",
+        "tasks",
+        "truth",
+    },
+    "22-style-transfer": {"bricks", "cat", "cup", "extract", "extractor", "layer", "noise", "square", "steps"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +166,28 @@ def test_figures_have_label_caption_and_alternative_text(path: Path) -> None:
         if shows and "#| include: false" not in source(cell):
             for option in ("label: fig-", "fig-cap:", "fig-alt:"):
                 assert f"#| {option}" in source(cell), f"no {option} in: {source(cell)[:200]}"
+
+
+@by_name
+def test_no_name_in_open_code_is_born_in_a_folded_or_hidden_cell(path: Path) -> None:
+    """Data, sizes and helpers are defined open, before use: a reader can rebuild the page from what it shows."""
+    found = names.born_hidden(read(path))
+    listed = HIDDEN.get(path.parent.name, set())
+    new = {name: where for name, where in found.items() if name not in listed}
+    assert not new, "bind these in an open cell before their use (cells counted from 1)"
+    assert not listed - found.keys(), "no longer born hidden: take these off HIDDEN"
+
+
+def test_the_list_of_names_born_hidden_names_posts() -> None:
+    assert HIDDEN.keys() <= {path.parent.name for path in POSTS}
+    assert all(HIDDEN.values()), "take off the posts that have no such names"
+
+
+@by_name
+def test_only_cells_say_what_is_folded_or_hidden(path: Path) -> None:
+    """A default of the site or of a post would fold cells that say nothing."""
+    for text in ((ROOT / "_quarto.yml").read_text(), source(read(path)["cells"][0])):
+        assert not re.search(r"^ *(code-fold|echo|include):", text, flags=re.MULTILINE)
 
 
 @by_name
