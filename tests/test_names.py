@@ -2,6 +2,7 @@
 
 import pytest
 
+from publish.new import CELLS
 from tests import names
 
 FOLDED = "#| code-fold: true\n"
@@ -41,6 +42,10 @@ def test_which_cells_are_open(option: str, shown: bool) -> None:
 
 def test_folded_and_hidden_code_may_use_what_it_likes() -> None:
     assert not found(f"{FOLDED}x = 1", f"{FOLDED}x + 1", "#| echo: false\nx", "#| include: false\nx")
+
+
+def test_a_new_post_has_none() -> None:
+    assert not names.born_hidden({"cells": [{"cell_type": kind, "source": text} for kind, text in CELLS]})
 
 
 def test_a_message_says_where() -> None:

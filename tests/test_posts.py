@@ -175,7 +175,8 @@ def test_no_name_in_open_code_is_born_in_a_folded_or_hidden_cell(path: Path) -> 
     listed = HIDDEN.get(path.parent.name, set())
     new = {name: where for name, where in found.items() if name not in listed}
     assert not new, "bind these in an open cell before their use (cells counted from 1)"
-    assert not listed - found.keys(), "no longer born hidden: take these off HIDDEN"
+    mended = listed - found.keys()
+    assert not mended, "no longer born hidden: take these off HIDDEN"
 
 
 def test_the_list_of_names_born_hidden_names_posts() -> None:
