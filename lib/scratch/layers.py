@@ -1,6 +1,6 @@
 """Layers and losses that know their own gradient: call one, then hand it the gradient of what it returned.
 
-No autograd: a call saves what `backward` will need, and `backward(grad)` returns the gradient with respect to the
+No autograd: `forward` saves what `backward` will need, and `backward(grad)` returns the gradient with respect to the
 layer's input and stores those of its parameters in their `.grad`, as torch does, so that any optimiser can use them.
 Rumelhart, Hinton and Williams, "Learning representations by back-propagating errors", Nature 1986.
 """
@@ -11,18 +11,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from lib.checks import wide
+from lib.scratch.module import Module
 
 
-class Layer:
-    """What a call saves for `backward`; subclasses set `saved`."""
+class Layer(Module):
+    """A module whose `forward` keeps in `saved` what its `backward` needs."""
 
     saved: Any = None
-
-    def parameters(self) -> list[Tensor]:
-        """Return the tensors that an optimiser may change."""
-        return []
 
     def saved_for_backward(self) -> Any:
         """Return what the last call saved; raises RuntimeError when there was none."""
@@ -48,16 +46,13 @@ class Linear(Layer):
     ) -> None:
         if inputs < 1 or outputs < 1:
             raise ValueError(f"Linear needs at least one input and one output, got {inputs} and {outputs}")
+        super().__init__()
         drawn_on = device if generator is None else generator.device
         weight = torch.randn(inputs, outputs, generator=generator, dtype=dtype, device=drawn_on)
-        self.weight = (weight * (2 / inputs) ** 0.5).to(device)
-        self.bias = torch.zeros(outputs, dtype=dtype, device=device)
+        self.weight = Parameter((weight * (2 / inputs) ** 0.5).to(device), requires_grad=False)
+        self.bias = Parameter(torch.zeros(outputs, dtype=dtype, device=device), requires_grad=False)
 
-    def parameters(self) -> list[Tensor]:
-        """Return weight and bias."""
-        return [self.weight, self.bias]
-
-    def __call__(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Return x @ weight + bias. Raises ValueError for another width or dtype."""
         inputs, outputs = self.weight.shape
         if x.ndim != 2 or x.shape[1] != inputs:
@@ -79,7 +74,7 @@ class Linear(Layer):
 class ReLU(Layer):
     """y = max(x, 0), number by number, for any shape; the slope at zero is taken as zero."""
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Return x with its negative numbers set to zero."""
         _floating("ReLU", x)
         self.saved = x > 0
@@ -95,7 +90,7 @@ class ReLU(Layer):
 class MSE(Layer):
     """The mean of the squared differences of predictions and targets, both of one shape."""
 
-    def __call__(self, predictions: Tensor, targets: Tensor) -> Tensor:
+    def forward(self, predictions: Tensor, targets: Tensor) -> Tensor:
         """Return the loss, a scalar. Raises ValueError for shapes that differ, even where they would broadcast."""
         if predictions.shape != targets.shape:
             raise ValueError(
@@ -118,7 +113,7 @@ class MSE(Layer):
 class SoftmaxCrossEntropy(Layer):
     """The mean of -log softmax(logits)[target], for logits [n, classes] and targets int64 [n]."""
 
-    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the loss, a scalar. Raises ValueError for other shapes or dtypes, and for a target out of range."""
         _class_targets(logits, targets)
         log_p = log_softmax(logits)
@@ -131,31 +126,6 @@ class SoftmaxCrossEntropy(Layer):
         gradient = log_p.exp()
         gradient[torch.arange(len(targets), device=targets.device), targets] -= 1
         return grad * gradient / len(targets)
-
-
-class Sequential(Layer):
-    """Layers in a chain: each takes what the one before it returned, and backward goes the other way."""
-
-    def __init__(self, *layers: Layer) -> None:
-        if not layers:
-            raise ValueError("a Sequential needs at least one layer")
-        self.layers = layers
-
-    def parameters(self) -> list[Tensor]:
-        """Return the parameters of all layers, first layer first."""
-        return [parameter for layer in self.layers for parameter in layer.parameters()]
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Return what the last layer returns."""
-        for layer in self.layers:
-            x = layer(x)
-        return x
-
-    def backward(self, grad: Tensor) -> Tensor:
-        """From the gradient of the result, return that of the input; each layer stores those of its parameters."""
-        for layer in reversed(self.layers):
-            grad = layer.backward(grad)
-        return grad
 
 
 def log_softmax(logits: Tensor) -> Tensor:
