@@ -122,9 +122,8 @@ def collate(items: Sequence[Any], where: str = "the items") -> Any:
     if isinstance(first, dict):
         _alike(where, "keys", map(tuple, items))
         return {key: collate([item[key] for item in items], f"{key!r} of {where}") for key in first}
-    raise TypeError(
-        f"{where} are {type(first).__name__}: return tensors, arrays, numbers, words, tuples or dicts of them"
-    )
+    kinds = "tensors, arrays, numbers, words, or tuples and dicts of them"
+    raise TypeError(f"{where} must be {kinds}, got {type(first).__name__}")
 
 
 def _stack(items: Sequence[Tensor], where: str) -> Tensor:

@@ -59,9 +59,8 @@ class Worker:
         try:
             self.process.start()
         except (pickle.PicklingError, AttributeError, TypeError) as error:
-            error.add_note(
-                f"{context.get_start_method()} pickles what a worker needs: define it in a module, no lambda"
-            )
+            method = context.get_start_method()
+            error.add_note(f"{method} pickles what a worker needs: define it in a module, and no lambda")
             raise
         finally:
             theirs.close()  # when the worker dies, no one else holds its end of the pipe, and reading fails at once

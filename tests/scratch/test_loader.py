@@ -37,7 +37,7 @@ class Squares:
         if index in self.fails:
             raise KeyError(f"nothing under {index}")
         if self.drawn:
-            return index, torch.rand(2), random.random(), float(np.random.rand())
+            return index, torch.rand(2), random.random(), float(np.random.rand())  # noqa: NPY002
         return index, torch.tensor(index**2)
 
 
@@ -175,7 +175,7 @@ def test_collates_as_torch(items):
     def flat(batch) -> list:
         if isinstance(batch, dict):
             batch = list(batch.values())
-        return sum(map(flat, batch), []) if isinstance(batch, list | tuple) else [batch]
+        return [leaf for part in batch for leaf in flat(part)] if isinstance(batch, list | tuple) else [batch]
 
     for ours, other in zip(flat(collate(items)), flat(theirs.default_collate(items)), strict=True):
         assert type(ours) is type(other)

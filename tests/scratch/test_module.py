@@ -2,6 +2,7 @@
 
 import copy
 import io
+import itertools
 import pickle
 
 import pytest
@@ -206,12 +207,12 @@ def test_a_module_without_forward_says_so() -> None:
     class Lazy(Module):
         pass
 
-    with pytest.raises(NotImplementedError, match="Lazy.*forward"):
+    with pytest.raises(NotImplementedError, match=r"Lazy.*forward"):
         Lazy()(1)
 
 
 def test_lists_hold_modules_only() -> None:
-    with pytest.raises(TypeError, match="Sequential.*function"):
+    with pytest.raises(TypeError, match=r"Sequential.*function"):
         Sequential(affine(OURS, 1, 1), lambda x: x)
     modules = ModuleList([affine(OURS, 1, 1), affine(OURS, 2, 2)])
     assert [len(modules), modules[1].name, modules[-1].name] == [2, "2 to 2", "2 to 2"]
@@ -230,7 +231,7 @@ def test_an_empty_chain_returns_what_it_is_given() -> None:
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.integers(1, 5), min_size=2, max_size=5))
 def test_a_chain_is_its_parts_in_order(sizes) -> None:
-    pairs = list(zip(sizes[:-1], sizes[1:], strict=True))
+    pairs = list(itertools.pairwise(sizes))
     ours = Sequential(*(affine(OURS, a, b, a) for a, b in pairs))
     theirs = nn.Sequential(*(affine(THEIRS, a, b, a) for a, b in pairs))
     x = torch.ones(2, sizes[0])
