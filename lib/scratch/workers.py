@@ -6,9 +6,11 @@ import pickle
 import random
 import signal
 import traceback
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 from itertools import cycle
 from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
@@ -29,8 +31,22 @@ def imap(function: Callable, jobs: Iterable[tuple], num_workers: int, method: st
     come through shared memory. What a job raises is raised here, with the worker's traceback as a note. Workers are
     ended when the iterator is exhausted, closed, or fails. Raises RuntimeError when a worker dies.
     """
-    context = multiprocessing.get_context(method)
     workers: list[Worker] = []
+    finish = partial(end, workers)
+    results = _results(function, jobs, num_workers, method, workers, finish)
+    weakref.finalize(results, finish)  # when a program ends in the middle, too, while there still are modules
+    return results
+
+
+def _results(
+    function: Callable,
+    jobs: Iterable[tuple],
+    num_workers: int,
+    method: str | None,
+    workers: list[Worker],
+    finish: Callable[[], None],
+) -> Iterator[Any]:
+    context = multiprocessing.get_context(method)
     asked: deque[Worker] = deque()
     try:
         for number in range(num_workers):
@@ -43,10 +59,16 @@ def imap(function: Callable, jobs: Iterable[tuple], num_workers: int, method: st
         while asked:
             yield asked.popleft().answer()
     finally:
-        for worker in workers:
-            worker.dismiss()
-        for worker in workers:
-            worker.end()
+        finish()
+
+
+def end(workers: list[Worker]) -> None:
+    """End workers, each by itself where it can, and empty the list."""
+    for worker in workers:
+        worker.dismiss()
+    for worker in workers:
+        worker.end()
+    workers.clear()
 
 
 class Worker:

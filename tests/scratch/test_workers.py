@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -125,6 +127,12 @@ def test_two_at_once_do_not_keep_each_other_alive(monkeypatch):
     first.close()
     assert list(second)[-1] == 16
     assert time.monotonic() - started < 30
+
+
+def test_a_program_that_ends_in_the_middle_ends_quietly():
+    program = "from lib.scratch.workers import imap; x = imap(pow, [(n, 1) for n in range(9)], 2); print(next(x))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
+    assert (done.stdout, done.stderr) == ("0\n", "")
 
 
 def test_jobs_that_fail_end_the_workers():
