@@ -88,11 +88,9 @@ class Worker:
             theirs.close()  # when the worker dies, no one else holds its end of the pipe, and reading fails at once
 
     def ask(self, job: tuple) -> None:
-        """Send a job."""
-        try:
+        """Send a job. That the worker has died is told when an answer of its is due, after those that are not lost."""
+        with suppress(OSError):
             self.connection.send(job)
-        except OSError as error:
-            raise self.dead() from error
 
     def answer(self) -> Any:
         """Wait for the result of the oldest job, and return it or raise what was raised."""
