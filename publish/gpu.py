@@ -70,10 +70,12 @@ def run(request: Request, stream: TextIO | None = None) -> int:
     Raises UsageError where there is no GPU and nothing is rehearsed, and for patterns that match nothing; Interrupted
     after SIGINT, SIGTERM or SIGHUP, when the account is written.
     """
-    return _Campaign(request, stream or sys.stdout).run()
+    return Campaign(request, stream or sys.stdout).run()
 
 
-class _Campaign:
+class Campaign:
+    """What is to be done and what was: it executes task after task, and keeps the account of them."""
+
     def __init__(self, request: Request, stream: TextIO) -> None:
         self.request, self.root, self.stream = request, request.root, stream
         self.scale = os.environ.get("LIB_GPU_SCALE")
