@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 
 import numpy as np
 import pytest
@@ -185,7 +186,7 @@ def test_a_smoke_run_judges_nothing(shown):
 
 @pytest.mark.parametrize("wrong", ["yes", 1, 0.0, torch.tensor([True, False]), [True]])
 def test_a_claim_wants_a_truth_value(wrong):
-    with pytest.raises(TypeError, match="claim 'It is fast': holds must be True, False or None, got"):
+    with pytest.raises(TypeError, match=rf"'It is fast'.*True, False or None.*{re.escape(repr(wrong))}"):
         post.start("cpu").claim("It is fast", wrong)
 
 

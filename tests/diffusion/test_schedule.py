@@ -144,7 +144,7 @@ def test_leading_steps_that_leave_few_out_are_not_warned_of(steps, first):
 
 @pytest.mark.parametrize("values", [[], [[0.5, 0.4]], [1.0, 0.5], [1.5, 0.5], [0.5, -0.1], [0.0], [0.5, 0.5]])
 def test_alpha_bar_is_a_list_that_falls_within_0_and_1(values):
-    with pytest.raises(ValueError, match="alpha_bar"):
+    with pytest.raises(ValueError, match=r"alpha_bar.*tensor\(\["):
         Schedule(torch.tensor(values))
 
 
@@ -169,5 +169,5 @@ def test_karras_steps_begin_at_a_sigma_that_is_in_the_schedule():
     assert torch.equal(schedule.karras(5, sigma_max=last), schedule.karras(5))
     assert schedule.karras(5, sigma_max=2.0)[0] == pytest.approx(schedule.sigma_to_t(torch.tensor(2.0)).item())
     for outside in (first, last * 1.01):
-        with pytest.raises(ValueError, match=rf"{first:.4g}.*{last:.4g}"):
+        with pytest.raises(ValueError, match=rf"{first:.4g}.*{last:.4g}.*{outside}"):
             schedule.karras(5, sigma_max=outside)
