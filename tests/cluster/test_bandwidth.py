@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from sklearn import cluster
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from lib.cluster.backends import full
 from lib.cluster.bandwidth import estimate_bandwidth
 from lib.cluster.mean_shift import mean_shift
 from tests.cluster.blobs import blobs
@@ -107,6 +108,13 @@ def test_a_memory_limit_holds_and_changes_nothing():
         small = estimate_bandwidth(x, memory_limit=50_000)
     assert largest.bytes <= 50_000
     assert small == pytest.approx(estimate_bandwidth(x), rel=1e-12)
+
+
+def test_half_a_gibibyte_may_be_held_unless_told(monkeypatch):
+    limits, rows_within = [], full.rows_within
+    monkeypatch.setattr(full, "rows_within", lambda limit, *shape: limits.append(limit) or rows_within(limit, *shape))
+    estimate_bandwidth(blobs())
+    assert limits == [2**29]
 
 
 def test_a_memory_limit_too_small_for_one_row_is_refused():
