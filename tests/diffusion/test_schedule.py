@@ -100,8 +100,9 @@ def test_noise_is_weighed_as_said():
 
 @pytest.mark.parametrize("set_alpha_to_one", [True, False])
 def test_sampling_ends_at_one_or_at_the_first(set_alpha_to_one):
-    schedule = Schedule.make("scaled_linear", set_alpha_to_one=set_alpha_to_one)
-    assert schedule.last.alpha_t**2 == pytest.approx(1 if set_alpha_to_one else schedule.alpha_bar[0].item())
+    plain = Schedule.make("scaled_linear", set_alpha_to_one=set_alpha_to_one)
+    for schedule in (plain, plain.rescaled()):
+        assert schedule.last.alpha_t**2 == pytest.approx(1 if set_alpha_to_one else schedule.alpha_bar[0].item())
 
 
 @pytest.mark.parametrize(
