@@ -68,6 +68,11 @@ def test_layer_norm_takes_any_axes_before(shape):
     torch.testing.assert_close(LayerNorm(4)(x), nn.LayerNorm(4)(x))
 
 
+def test_one_channel_is_normalised_by_itself():
+    x = torch.randn(3, 1, 4, 5, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(InstanceNorm(1)(x), nn.InstanceNorm2d(1)(x))
+
+
 def test_group_norm_joins_layer_and_instance():
     x = torch.randn(3, C, 4, 5, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(GroupNorm(1, C)(x), nn.functional.layer_norm(x, x.shape[1:]))
