@@ -88,8 +88,8 @@ def gpu_records(say: Callable[[str], None], cases: tuple[Case, ...] = GPU_CASES)
         yield from _inside(name, case, say)
 
 
-def _shares(name: str, seconds: float, card: profile.Card, shape: tuple[int, int, int] = LARGE) -> Iterator[Record]:
-    m, k, n = gpu.scaled(shape, (2, 2, 2))
+def _shares(name: str, seconds: float, card: profile.Card) -> Iterator[Record]:
+    m, k, n = gpu.scaled(LARGE, (2, 2, 2))
     work, bytes_moved = 2 * m * k * n / seconds, 4 * (m * k + k * n + m * n) / seconds
     note = f"of {card.about}"
     yield Record(f"matmul/{name}/peak", 100 * work / card.peak, "% of peak", seed=SEED, note=note)

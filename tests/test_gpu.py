@@ -67,7 +67,7 @@ def test_in_a_rehearsal_a_gpu_seems_to_be_there():
 @pytest.mark.parametrize("wrong", ["0", "-3", "1.5", "many"])
 def test_a_scale_that_divides_nothing_is_refused(monkeypatch, wrong):
     monkeypatch.setenv(gpu.SCALE, wrong)
-    with pytest.raises(ValueError, match=f"LIB_GPU_SCALE must be a whole number from 1 on.*got '{wrong}'"):
+    with pytest.raises(ValueError, match=f"LIB_GPU_SCALE.*1.*'{wrong}'"):
         gpu.scale()
 
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from sklearn import cluster
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from lib.cluster.backends import full
 from lib.cluster.bandwidth import estimate_bandwidth
 from lib.cluster.mean_shift import mean_shift
 from tests.cluster.blobs import blobs
@@ -36,13 +37,13 @@ def test_three_tenths_are_taken_unless_told():
 
 @pytest.mark.parametrize("quantile", [0.0, -0.1, 1.001, float("nan")])
 def test_a_quantile_out_of_range_is_refused(quantile):
-    with pytest.raises(ValueError, match=f"quantile must be above 0 and at most 1, got {quantile}"):
+    with pytest.raises(ValueError, match=f"quantile.*0.*1.*{quantile}"):
         estimate_bandwidth(blobs(), quantile)
 
 
 @pytest.mark.parametrize("n_samples", [0, -3])
 def test_no_samples_are_refused(n_samples):
-    with pytest.raises(ValueError, match=f"n_samples must be at least 1, got {n_samples}"):
+    with pytest.raises(ValueError, match=f"n_samples.*1.* {n_samples}"):
         estimate_bandwidth(blobs(), n_samples=n_samples)
 
 
@@ -109,8 +110,15 @@ def test_a_memory_limit_holds_and_changes_nothing():
     assert small == pytest.approx(estimate_bandwidth(x), rel=1e-12)
 
 
+def test_half_a_gibibyte_may_be_held_unless_told(monkeypatch):
+    limits, rows_within = [], full.rows_within
+    monkeypatch.setattr(full, "rows_within", lambda limit, *shape: limits.append(limit) or rows_within(limit, *shape))
+    estimate_bandwidth(blobs())
+    assert limits == [2**29]
+
+
 def test_a_memory_limit_too_small_for_one_row_is_refused():
-    with pytest.raises(ValueError, match="memory limit of 100 bytes is too small"):
+    with pytest.raises(ValueError, match=r"memory limit.* 100 bytes.*1984"):
         estimate_bandwidth(blobs(), memory_limit=100)
 
 
@@ -118,12 +126,12 @@ def test_duplicates_have_a_bandwidth_of_0_and_are_told_what_to_do():
     x = torch.cat([blobs(20)] * 10)
     bandwidth = estimate_bandwidth(x, 0.05)  # each point's ten nearest are itself
     assert bandwidth == cluster.estimate_bandwidth(x.numpy(), quantile=0.05) == 0
-    with pytest.raises(ValueError, match=r"bandwidth .* got 0: .*larger quantile.*x\.unique"):
+    with pytest.raises(ValueError, match=r"bandwidth.* 0.*larger quantile.*x\.unique"):
         mean_shift(x, bandwidth)
     for wider in (estimate_bandwidth(x, 0.3), estimate_bandwidth(x.unique(dim=0), 0.1)):
         assert len(mean_shift(x, wider).centres) >= 1
 
 
 def test_samples_are_whole():
-    with pytest.raises(ValueError, match=r"n_samples must be a whole number, got 2\.5"):
+    with pytest.raises(ValueError, match=r"n_samples.*2\.5"):
         estimate_bandwidth(blobs(), n_samples=2.5)

@@ -63,17 +63,15 @@ def test_shipped_files_are_checked(tmp_path):
     manifest = tmp_path / "manifest.json"
     manifest.write_text(json.dumps({"files": {"nets/unet.safetensors": metadata}}))
     path = tmp_path / "nets" / "unet.safetensors"
-    with pytest.raises(ValueError, match=r"unet\.safetensors is missing, though manifest\.json lists it"):
+    with pytest.raises(ValueError, match=r"nets/unet\.safetensors.*manifest\.json.*git checkout -- data"):
         files.shipped("nets/unet.safetensors", manifest)
     path.parent.mkdir()
     path.write_bytes(content)
     assert files.shipped("nets/unet.safetensors", manifest) == path
     path.write_bytes(content[:-1])
-    with pytest.raises(ValueError, match=r"unet\.safetensors: sha256 is .*expected " + metadata["sha256"]):
+    with pytest.raises(ValueError, match=r"unet\.safetensors.*sha256.*" + metadata["sha256"]):
         files.shipped("nets/unet.safetensors", manifest)
-    with pytest.raises(
-        ValueError, match=r"unknown file of .*manifest\.json 'nets/unet'; did you mean 'nets/unet\.safetensors'"
-    ):
+    with pytest.raises(ValueError, match=r"manifest\.json.*'nets/unet'; did you mean 'nets/unet\.safetensors'"):
         files.shipped("nets/unet", manifest)
 
 
@@ -94,6 +92,6 @@ def test_what_ships_is_noted_when_it_is_read_and_nothing_else_is(tmp_path, monke
     files.shipped("a.bin", manifest)
     files.shipped("b.bin", other)
     (manifest.parent / "b.bin").write_bytes(b"broken")
-    with pytest.raises(ValueError, match="sha256"):
+    with pytest.raises(ValueError, match=r"b\.bin.*sha256"):
         files.shipped("b.bin", manifest)
     assert files.READ[before:] == [("a.bin", hashlib.sha256(b"a").hexdigest())]

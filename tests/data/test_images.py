@@ -175,9 +175,9 @@ def test_numbers_of_the_other_order_of_bytes_are_the_same_picture():
 
 
 def test_what_lies_outside_of_16_bits_or_of_0_to_1_is_refused():
-    with pytest.raises(ValueError, match="int32"):
+    with pytest.raises(ValueError, match=r"pixels.*8 or 16 bits.*\[0, 1\].*int32"):
         images.pixels(Image.fromarray(np.array([[-1, 70000]], np.int32)))
-    with pytest.raises(ValueError, match="0 to 255"):
+    with pytest.raises(ValueError, match=r"floats.*\[0, 1\].*0 to 255"):
         images.pixels(Image.fromarray(GREY.astype(np.float32)))
 
 
@@ -223,15 +223,15 @@ def test_a_file_is_read_and_turned_as_its_exif_tells(rgb, tmp_path):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        (np.zeros((4, 4, 5), np.uint8), r"expected a picture \[h, w\].*\[4, 4, 5\]"),
-        (np.zeros(4, np.uint8), r"expected a picture .*\[4\]"),
-        (np.zeros((0, 4), np.uint8), r"needs pixels, got shape \[0, 4\]"),
-        (np.zeros((4, 4), np.int64), "8 or 16 bits.* got int64"),
-        (np.full((4, 4), 70000, np.int32), "8 or 16 bits.* got int32"),
-        (np.full((4, 4), 255.0), r"floats in \[0, 1\], got 255 to 255"),
-        (np.full((4, 4), np.nan), r"floats in \[0, 1\], got nan to nan"),
-        (torch.zeros(2, 3, 4, 4), r"\[1, 3, h, w\], got \[2, 3, 4, 4\]"),
-        (torch.zeros(4, 4), r"\[1, 3, h, w\], got \[4, 4\]"),
+        (np.zeros((4, 4, 5), np.uint8), r"picture.*\[h, w\].*\[4, 4, 5\]"),
+        (np.zeros(4, np.uint8), r"picture.*\[h, w\].*\[4\]"),
+        (np.zeros((0, 4), np.uint8), r"picture.*\[0, 4\]"),
+        (np.zeros((4, 4), np.int64), "8 or 16 bits.*int64"),
+        (np.full((4, 4), 70000, np.int32), "8 or 16 bits.*int32"),
+        (np.full((4, 4), 255.0), r"\[0, 1\].*255 to 255"),
+        (np.full((4, 4), np.nan), r"\[0, 1\].*nan to nan"),
+        (torch.zeros(2, 3, 4, 4), r"\[1, 3, h, w\].*\[2, 3, 4, 4\]"),
+        (torch.zeros(4, 4), r"\[1, 3, h, w\].*\[4, 4\]"),
     ],
 )
 def test_what_is_no_picture_is_refused_by_name(source, message):
@@ -248,7 +248,7 @@ def test_resize_keeps_the_shape_and_a_flat_colour_and_cuts_overshoot(rgb):
     edge = (torch.arange(64) > 31).float().expand(1, 3, 64, 64)
     larger = images.resize(edge, 200)
     assert 0 <= larger.min() <= larger.max() <= 1
-    with pytest.raises(ValueError, match=r"at least one pixel a side, got size=\(0, 4\)"):
+    with pytest.raises(ValueError, match=r"size=\(0, 4\)"):
         images.resize(picture, (0, 4))
 
 

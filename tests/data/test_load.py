@@ -110,12 +110,12 @@ def test_idx_files_of_any_shape_read_back(array, tmp_path_factory):
 @pytest.mark.parametrize(
     ("content", "fault"),
     [
-        (b"not gzip at all", "not a whole gzip file"),
-        (gzip.compress(idx(np.zeros((50, 28, 28), np.uint8)))[:-20], "not a whole gzip file"),
-        (gzip.compress(b"\0\0"), "starts with 00 00 08"),
-        (gzip.compress(b"\0\0\x0d\x01\0\0\0\x01\0\0\0\0"), "starts with 00 00 08, this one with 00 00 0d"),
-        (gzip.compress(idx(np.zeros((5, 4), np.uint8))[:-3]), r"shape \(5, 4\), but 17 values follow"),
-        (gzip.compress(b"\0\0\x08\x03\0\0\0\x01"), "but"),
+        (b"not gzip at all", "gzip"),
+        (gzip.compress(idx(np.zeros((50, 28, 28), np.uint8)))[:-20], "gzip"),
+        (gzip.compress(b"\0\0"), "00 00 08.* 00 00$"),
+        (gzip.compress(b"\0\0\x0d\x01\0\0\0\x01\0\0\0\0"), "00 00 08.* 00 00 0d"),
+        (gzip.compress(idx(np.zeros((5, 4), np.uint8))[:-3]), r"\(5, 4\).* 17 "),
+        (gzip.compress(b"\0\0\x08\x03\0\0\0\x01"), r"\(1,\).* -8 "),
     ],
 )
 def test_broken_idx_files_are_named(tmp_path, content, fault):
@@ -148,7 +148,7 @@ def test_a_broken_local_file_is_named_with_both_sums_and_nothing_else_is_tried(o
     path = folder / name
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     found = hashlib.sha256(path.read_bytes()).hexdigest()
-    with pytest.raises(ValueError, match=rf"{re.escape(str(path))}: sha256 is {found}, expected {expected}"):
+    with pytest.raises(ValueError, match=rf"{re.escape(str(path))}.*sha256.*{found}.*{expected}"):
         data.load("fashion_mnist", root=folder.parent)
 
 
@@ -191,7 +191,7 @@ def test_without_the_hub_the_part_that_ships_is_returned_and_says_so(part, origi
 def test_a_broken_shipped_file_is_named_and_not_used(part, spoilt):
     path = part.parent / "fashion-mnist" / spoilt
     path.write_bytes(path.read_bytes()[:-3])
-    with pytest.raises(ValueError, match=rf"{re.escape(spoilt)}: sha256 is .*expected"):
+    with pytest.raises(ValueError, match=rf"{re.escape(spoilt)}.*sha256.*expected"):
         data.load("fashion_mnist", sizes=(1, 1))
 
 
@@ -217,7 +217,7 @@ def test_other_values_from_the_hub_are_refused_with_the_remedy(part, original, m
     _, arrays = original
     arrays["train", spoilt].flat[0] = (int(arrays["train", spoilt].flat[0]) + 1) % 10
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: hub_of(arrays))
-    with pytest.raises(ValueError, match=rf"train {spoilt}.*sha256.*expected.*delete the folder.*cache"):
+    with pytest.raises(ValueError, match=rf"train {spoilt}.*sha256.*delete.*cache"):
         data.load("fashion_mnist")
 
 
@@ -225,7 +225,7 @@ def test_other_sizes_from_the_hub_are_refused(part, original, monkeypatch):
     _, arrays = original
     short = {key: array[:-1] for key, array in arrays.items()}
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: hub_of(short))
-    with pytest.raises(ValueError, match="sha256"):
+    with pytest.raises(ValueError, match=r"train images.*sha256"):
         data.load("fashion_mnist")
 
 
@@ -301,11 +301,11 @@ def test_sizes_keep_the_first(original):
     assert loaded.train.labels.tolist() == arrays["train", "labels"][:7].tolist()
     assert len(loaded.test) == 3
     for sizes in ((31, 10), (0, 1), (5, -1)):
-        with pytest.raises(ValueError, match=re.escape(f"from (1, 1) to (30, 10) for fashion_mnist, got {sizes}")):
+        with pytest.raises(ValueError, match=rf"sizes.*\(1, 1\).*\(30, 10\).*{re.escape(str(sizes))}"):
             data.load("fashion_mnist", root=folder.parent, sizes=sizes)
 
 
 @pytest.mark.parametrize(("wrong", "near"), [("fashion-mnist", "fashion_mnist"), ("digit", "digits")])
 def test_an_unknown_name_gets_the_nearest(wrong, near):
-    with pytest.raises(ValueError, match=f"unknown data {wrong!r}; did you mean {near!r}"):
+    with pytest.raises(ValueError, match=f"data {wrong!r}; did you mean {near!r}"):
         data.load(wrong)

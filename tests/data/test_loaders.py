@@ -1,7 +1,6 @@
 """Loaders: every item once, the same for a seed, and the same batches whichever way they are made."""
 
 import pickle
-import re
 
 import datasets
 import numpy as np
@@ -106,15 +105,15 @@ def test_tensors_are_moved_to_the_device_once():
 @pytest.mark.parametrize(
     ("tensors", "options", "told"),
     [
-        ((), {}, "expected tensors [n, ...], got nothing"),
-        ((torch.ones(3), [1, 2, 3]), {}, "expected tensors [n, ...], got Tensor, list"),
-        ((torch.tensor(1.0),), {}, "expected tensors [n, ...], got Tensor"),
-        ((torch.ones(3), torch.ones(4, 2)), {}, "tensors must have one length, got [3], [4, 2]"),
-        ((torch.ones(3),), {"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ((), {}, r"tensors \[n, \.\.\.\].*nothing"),
+        ((torch.ones(3), [1, 2, 3]), {}, r"tensors \[n, \.\.\.\].*Tensor, list"),
+        ((torch.tensor(1.0),), {}, r"tensors \[n, \.\.\.\].*Tensor$"),
+        ((torch.ones(3), torch.ones(4, 2)), {}, r"tensors.*\[3\], \[4, 2\]"),
+        ((torch.ones(3),), {"batch_size": 0}, "batch_size.*1.* 0"),
     ],
 )
 def test_what_cannot_be_loaded_is_refused(tensors, options, told):
-    with pytest.raises(ValueError, match=re.escape(told)):
+    with pytest.raises(ValueError, match=told):
         FastLoader(*tensors, **{"batch_size": 2} | options)
 
 
@@ -154,7 +153,7 @@ def test_a_transform_of_ones_own_or_none(clothes):
     assert torch.equal(x, clothes.test.images[:, None].float() / 255)
     double = in_memory(clothes, 16, transform=lambda x: x * 2)
     assert torch.equal(torch.cat([x for x, _ in double.valid]), x * 2)
-    with pytest.raises(ValueError, match="transform must be 'normalise', None or a function, got 'scale'"):
+    with pytest.raises(ValueError, match=r"transform.*'normalise'.*None.*function.*'scale'"):
         in_memory(clothes, 16, transform="scale")
 
 
@@ -188,7 +187,7 @@ def test_what_was_fitted_is_normalised(images):
 
 
 def test_pictures_of_one_grey_cannot_be_normalised():
-    with pytest.raises(ValueError, match=r"std must be positive, got 0.0: are all pixels alike\?"):
+    with pytest.raises(ValueError, match=r"std.*0\.0"):
         Normalise.fitted(torch.ones(3, 3, dtype=torch.uint8))
 
 
@@ -239,7 +238,7 @@ def test_loaders_of_splits_are_shuffled_by_their_seed():
     assert [y.tolist() for _, y in loaders.valid] == [list(range(8)), [8, 9, 10]]
     x = next(iter(loaders.valid))[0]
     assert torch.equal(x, torch.from_numpy(PICTURES[::-1].copy())[:8, None].float() / 255)
-    with pytest.raises(ValueError, match=r"a training and a validation split are needed, got \['train'\]"):
+    with pytest.raises(ValueError, match=r"split.*\['train'\]"):
         DataLoaders.from_splits(datasets.DatasetDict(train=splits["train"]), 4)
 
 
@@ -261,28 +260,25 @@ def test_a_picture_may_be_turned_by_another_function_in_another_column():
     hub = hub_of(PICTURES).rename_column("image", "scan")
     turned = hub.with_transform(image_transform(lambda picture: torch.tensor(picture.size), "scan"))
     assert turned[0]["scan"].tolist() == [4, 5]
-    with pytest.raises(ValueError, match="no column 'image' in a batch of scan, label"):
+    with pytest.raises(ValueError, match=r"column 'image'.*scan, label"):
         hub.with_transform(image_transform())[0]
 
 
 @pytest.mark.parametrize(
     ("values", "told"),
     [
-        ([torch.ones(2, 3), torch.ones(4, 3)], r"column 'x' is ragged, its items have shapes \[2, 3\], \[4, 3\]: pad"),
-        ([np.ones(2), np.ones(3)], r"column 'x' is ragged, its items have shapes \[2\], \[3\]: pad or crop them"),
-        (
-            [[1, 2], [1, 2, 3]],
-            r"column 'x' is ragged, its items have shapes \[2\], \[3\]: pad or crop them to one shape",
-        ),
-        ([[[1, 2], [3]]], r"column 'x' is ragged, its items have shapes \[1\], \[2\]"),
-        ([[], [1]], r"column 'x' is ragged, its items have shapes \[0\], \[1\]"),
-        ([{"box": [1, 2]}, {"box": [1]}], r"column 'x\.box' is ragged, its items have shapes \[1\], \[2\]"),
-        ([{"box": 1}, {"mask": 1}], "column 'x' has items of unlike keys: .*box.*mask"),
-        ([[1, 2], None], "column 'x' mixes NoneType, list"),
-        ([[1, None]], "column 'x' cannot be batched: "),
-        ([[Image.new("L", (2, 2))]], r"column 'x' cannot be batched: .* found <class 'PIL.Image.Image'>"),
-        ([Image.new("L", (2, 2))] * 2, r"column 'x' cannot be batched: .* found <class 'PIL.Image.Image'>"),
-        ([None, None], "column 'x' cannot be batched: .* found <class 'NoneType'>"),
+        ([torch.ones(2, 3), torch.ones(4, 3)], r"column 'x'.* shapes \[2, 3\], \[4, 3\]"),
+        ([np.ones(2), np.ones(3)], r"column 'x'.* shapes \[2\], \[3\]"),
+        ([[1, 2], [1, 2, 3]], r"column 'x'.* shapes \[2\], \[3\]"),
+        ([[[1, 2], [3]]], r"column 'x'.* shapes \[1\], \[2\]"),
+        ([[], [1]], r"column 'x'.* shapes \[0\], \[1\]"),
+        ([{"box": [1, 2]}, {"box": [1]}], r"column 'x\.box'.* shapes \[1\], \[2\]"),
+        ([{"box": 1}, {"mask": 1}], "column 'x'.* keys.*box.*mask"),
+        ([[1, 2], None], "column 'x'.*NoneType, list"),
+        ([[1, None]], "column 'x'.*NoneType"),
+        ([[Image.new("L", (2, 2))]], r"column 'x'.*PIL\.Image\.Image"),
+        ([Image.new("L", (2, 2))] * 2, r"column 'x'.*PIL\.Image\.Image"),
+        ([None, None], "column 'x'.*NoneType"),
     ],
 )
 def test_ragged_items_are_named_by_their_column(values, told):
@@ -331,7 +327,7 @@ def test_columns_that_a_transform_adds_are_kept():
     assert [column.tolist() for column in batch] == [[[0, 2], [4, 6]], [1, 2], [1.0, 5.0]]
     (batch,) = DataLoader(hub, 2, collate_fn=collate_dict(["mean", "x"]))  # these and no others
     assert [column.tolist() for column in batch] == [[1.0, 5.0], [[0, 2], [4, 6]]]
-    with pytest.raises(ValueError, match="no column 'mean' in an item of x, y"):
+    with pytest.raises(ValueError, match=r"column 'mean'.*x, y"):
         collate_dict(hub)([{"x": 1, "y": 2, "mean": 3}, {"x": 1, "y": 2}])
 
 
@@ -359,9 +355,9 @@ def test_white_is_one_in_every_mode(mode, white):
 
 
 def test_columns_without_numbers_are_named_when_decoded():
-    with pytest.raises(ValueError, match="column 'x' holds no numbers but str"):
+    with pytest.raises(ValueError, match=r"column 'x'.*str"):
         in_tensors(datasets.Dataset.from_dict({"x": ["a", "b"]}))
-    with pytest.raises(ValueError, match="column 'x' has no items"):
+    with pytest.raises(ValueError, match="column 'x' "):
         in_tensors(datasets.Dataset.from_dict({"x": []}))
 
 
@@ -380,11 +376,11 @@ def test_a_stream_is_collated_whether_or_not_it_knows_its_columns():
 
 
 def test_what_needs_a_length_names_what_streams_and_what_to_do():
-    with pytest.raises(ValueError, match=r"streams.*Dataset\.from_list\(list\(stream\.take\(n\)\)"):
+    with pytest.raises(ValueError, match=r"stream.*Dataset\.from_list\(list\(stream\.take\(n\)\)"):
         in_tensors(stream())
     first = datasets.Dataset.from_list(list(stream().take(3)), features=stream().features)
     assert torch.equal(in_tensors(first)[0], torch.from_numpy(PICTURES[:3, None].copy()))
-    with pytest.raises(ValueError, match="split 'test' streams"):
+    with pytest.raises(ValueError, match=r"'test'.*__len__"):
         DataLoaders.from_splits({"train": hub_of(PICTURES), "test": stream()}, 4)
 
 
@@ -437,12 +433,12 @@ def test_ragged_pictures_are_named_when_decoded():
     features = datasets.Features({"image": datasets.Image()})
     pictures = [Image.new("L", (2, 2)), Image.new("L", (3, 2))]
     hub = datasets.Dataset.from_dict({"image": pictures}, features=features)
-    with pytest.raises(ValueError, match=r"column 'image' is ragged, its items have shapes \[1, 2, 2\], \[1, 2, 3\]"):
+    with pytest.raises(ValueError, match=r"column 'image'.*\[1, 2, 2\], \[1, 2, 3\]"):
         in_tensors(hub)
 
 
 def test_a_missing_column_is_named():
-    with pytest.raises(ValueError, match="no column 'image' in an item of pixels, label"):
+    with pytest.raises(ValueError, match=r"column 'image'.*pixels, label"):
         collate_dict(["image", "label"])([{"pixels": 1, "label": 2}])
 
 

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,8 @@ def test_the_same_weights_make_the_same_file(manifest):
 def test_weights_that_half_precision_does_not_hold_are_not_written(manifest, key, value):
     before, model = manifest.read_bytes(), net()
     model.state_dict()[key].fill_(value)
-    with pytest.raises(ValueError, match=rf"a\.safetensors: {key} .* torch\.float16"):
+    largest = re.escape(f"{abs(value):.0e}")
+    with pytest.raises(ValueError, match=rf"a\.safetensors.*{key}.*torch\.float16.*{largest}"):
         weights.export("a.safetensors", model, {}, manifest=manifest)
     assert manifest.read_bytes() == before
     assert list(manifest.parent.iterdir()) == [manifest]
@@ -91,7 +93,9 @@ def relist(path):
     manifest.write_text(json.dumps(listed))
 
 
-@pytest.mark.parametrize(("harm", "words"), [(truncate, "sha256 is"), (Path.unlink, "is missing"), (relist, "header")])
+@pytest.mark.parametrize(
+    ("harm", "words"), [(truncate, "sha256.*expected"), (Path.unlink, "manifest.json"), (relist, "header")]
+)
 def test_a_broken_file_is_named_with_the_remedy_and_changes_nothing(harm, words, manifest):
     harm(weights.export("a.safetensors", net(), {}, manifest=manifest))
     other = net(1)
@@ -104,11 +108,11 @@ def test_a_broken_file_is_named_with_the_remedy_and_changes_nothing(harm, words,
 
 def test_an_unknown_name_and_another_model_are_refused(manifest):
     weights.export("a.safetensors", net(), {}, manifest=manifest)
-    with pytest.raises(ValueError, match=r"unknown file of .* 'b.safetensors'; did you mean 'a.safetensors'"):
+    with pytest.raises(ValueError, match=r"manifest\.json.*'b\.safetensors'; did you mean 'a\.safetensors'"):
         weights.load("b.safetensors", net(), "make it", manifest=manifest)
     other = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
     before = [p.clone() for p in other.parameters()]
-    with pytest.raises(ValueError, match=r"another model's: 2.bias is None, the model's \[1\]"):
+    with pytest.raises(ValueError, match=r"a\.safetensors.*2\.bias.*None.*\[1\]"):
         weights.load("a.safetensors", other, "make it", manifest=manifest)
     assert all(torch.equal(a, b) for a, b in zip(other.parameters(), before, strict=True))
 

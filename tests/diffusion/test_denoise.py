@@ -65,10 +65,10 @@ def test_clipped_pictures_stay_in_range_and_still_explain_x():
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda s: denoiser(None, s, "nois"), "unknown prediction 'nois'; did you mean 'noise'"),
-        (lambda s: clipped(exact(s), s, 1.0, -1.0), "low must be below high, got 1.0 and -1.0"),
-        (lambda s: denoiser(lambda x, t: x[:, :, :2], s)(start(), torch.ones(3)), r"returned \[3, 1, 2, 5\] for x"),
-        (lambda s: denoiser(lambda x, t: x, s)(start(), torch.full((3,), 1000)), "times are from 0 to 999"),
+        (lambda s: denoiser(None, s, "nois"), "prediction 'nois'; did you mean 'noise'"),
+        (lambda s: clipped(exact(s), s, 1.0, -1.0), r"low.*high.*1\.0 and -1\.0"),
+        (lambda s: denoiser(lambda x, t: x[:, :, :2], s)(start(), torch.ones(3)), r"\[3, 1, 2, 5\].*x \[3, 1, 6, 5\]"),
+        (lambda s: denoiser(lambda x, t: x, s)(start(), torch.full((3,), 1000)), "times.*0.*999.*1000"),
     ],
 )
 def test_what_is_no_denoiser_is_refused(call, words):

@@ -37,7 +37,7 @@ def test_a_name_stands_for_its_sampler(name):
 
 
 def test_an_unknown_sampler_is_refused_and_the_nearest_named(net):
-    with pytest.raises(ValueError, match="unknown sampler 'ddimm'; did you mean 'ddim'"):
+    with pytest.raises(ValueError, match="sampler 'ddimm'; did you mean 'ddim'"):
         images(net, None, count=1, sampler="ddimm")
 
 
@@ -87,17 +87,17 @@ def test_guidance_of_0_and_1_asks_the_network_once(net):
 def test_without_a_class_the_count_is_given(net):
     assert images(net, None, count=3).shape == (3, 1, 8, 8)
     for nothing in ({}, {"count": 0}):
-        with pytest.raises(ValueError, match="how many"):
+        with pytest.raises(ValueError, match=r"labels.*count"):
             images(net, None, **nothing)
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"labels": torch.tensor([0, 4])}, r"labels are from 0 to 2, or 3 for none, got \[0, 4\]"),
-        ({"steps": 1001}, "steps must be from 1 to the schedule's 1000, got 1001"),
-        ({"shape": (1, 7, 8)}, "multiples of 2, got"),
-        ({"prediction": "vee"}, "unknown prediction 'vee'; did you mean 'v'"),
+        ({"labels": torch.tensor([0, 4])}, r"labels.*0.*2.*3.*\[0, 4\]"),
+        ({"steps": 1001}, "steps.*1.*1000.*1001"),
+        ({"shape": (1, 7, 8)}, r"\[n, 1, h, w\].* 2.*\[2, 1, 7, 8\]"),
+        ({"prediction": "vee"}, "prediction 'vee'; did you mean 'v'"),
     ],
 )
 def test_what_does_not_fit_is_refused(net, options, words):
@@ -108,7 +108,7 @@ def test_what_does_not_fit_is_refused(net, options, words):
 
 def test_nan_in_a_step_is_named(net):
     torch.nn.init.constant_(net.last[-1].bias, float("nan"))
-    with pytest.raises(FloatingPointError, match="step 0, at time 999"):
+    with pytest.raises(FloatingPointError, match=r"step 0.*time 999"):
         images(net, None, count=1, clip=False)
 
 
@@ -117,5 +117,5 @@ def test_karras_may_begin_below_the_last_time():
     assert COSINE.level(times[0].item()).sigma == pytest.approx(80, rel=1e-5)
     assert COSINE.level(times[-1].item()).sigma == pytest.approx(COSINE.sigmas[0].item(), rel=1e-5)
     for wrong in (1e9, 0.0):
-        with pytest.raises(ValueError, match="sigma_max must be above"):
+        with pytest.raises(ValueError, match=f"sigma_max.*{wrong}"):
             COSINE.karras(5, sigma_max=wrong)

@@ -257,7 +257,7 @@ def test_a_step_that_breaks_is_named(sample):
         calls.append(t)
         return (x * math.nan, x * math.nan) if len(calls) > 3 else (x * 0, x)
 
-    with pytest.raises(FloatingPointError, match=r"NaN or infinity in step \d, at time \d+"):
+    with pytest.raises(FloatingPointError, match=r"NaN.*step \d.*time \d+"):
         sample(breaks, start(), schedule, 10)
 
 
@@ -272,13 +272,16 @@ def test_what_was_guessed_is_shown_at_every_step():
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda s, x: samplers.sample_ddim(exact(s), x, s, 1001), "from 1 to the schedule's 1000, got 1001"),
-        (lambda s, x: samplers.sample_ddim(exact(s), x, s, 0), "got 0"),
-        (lambda s, x: samplers.sample_ddim(exact(s), x, s, torch.tensor([1.0, 5.0])), "must descend"),
-        (lambda s, x: samplers.sample_ddim(exact(s), x, s, 5, eta=1.5), "eta must be from 0 to 1, got 1.5"),
-        (lambda s, x: samplers.sample_ddim(exact(s), x, s, 5, eta=0.5), "generators are needed"),
-        (lambda s, x: samplers.sample_ddpm(exact(s), x, s, 5, samplers.make_generators(0, 2)), "got 2 for 3 samples"),
-        (lambda s, x: samplers.sample_lms(exact(s), x, s, 5, order=0), "order must be at least 1, got 0"),
+        (lambda s, x: samplers.sample_ddim(exact(s), x, s, 1001), "steps.*1.*1000.*1001"),
+        (lambda s, x: samplers.sample_ddim(exact(s), x, s, 0), "steps.*1.*1000.* 0"),
+        (lambda s, x: samplers.sample_ddim(exact(s), x, s, torch.tensor([1.0, 5.0])), r"timesteps.*\[1\., 5\.\]"),
+        (lambda s, x: samplers.sample_ddim(exact(s), x, s, 5, eta=1.5), r"eta.*0.*1.*1\.5"),
+        (lambda s, x: samplers.sample_ddim(exact(s), x, s, 5, eta=0.5), r"eta.*0\.5.*generators"),
+        (
+            lambda s, x: samplers.sample_ddpm(exact(s), x, s, 5, samplers.make_generators(0, 2)),
+            "generator.* 2 for 3 samples",
+        ),
+        (lambda s, x: samplers.sample_lms(exact(s), x, s, 5, order=0), "order.*1.* 0"),
     ],
 )
 def test_what_cannot_be_sampled_is_refused(call, words):

@@ -1,5 +1,7 @@
 """Schedules against diffusers, and what must hold for any of them."""
 
+import warnings
+
 import diffusers
 import pytest
 import torch
@@ -41,7 +43,7 @@ def test_times_are_those_of_diffusers(spacing, steps, offset):
     scheduler.set_timesteps(steps)
     schedule = Schedule.make()
     if schedule.timesteps(steps, spacing).max() + offset > 999:
-        with pytest.raises(ValueError, match=f"{steps} steps, {spacing}, with offset {offset} go from 1000"):
+        with pytest.raises(ValueError, match=f"{steps} steps.*{spacing}.*offset {offset}.*1000"):
             schedule.timesteps(steps, spacing, offset)
     elif not (spacing == "linspace" and steps == 1):  # where theirs is the first time, and ours too
         assert torch.equal(schedule.timesteps(steps, spacing, offset).round().long(), scheduler.timesteps)
@@ -53,7 +55,7 @@ def test_times_are_those_of_diffusers(spacing, steps, offset):
 def test_times_fall_within_the_schedule(steps, length, spacing):
     schedule = Schedule.make("scaled_linear", length)
     if steps > length:
-        with pytest.raises(ValueError, match=f"steps must be from 1 to the schedule's {length}, got {steps}"):
+        with pytest.raises(ValueError, match=f"steps.*1.*{length}.*{steps}"):
             schedule.timesteps(steps, spacing)
     else:
         times = schedule.timesteps(steps, spacing)
@@ -98,27 +100,25 @@ def test_noise_is_weighed_as_said():
 
 @pytest.mark.parametrize("set_alpha_to_one", [True, False])
 def test_sampling_ends_at_one_or_at_the_first(set_alpha_to_one):
-    schedule = Schedule.make("scaled_linear", set_alpha_to_one=set_alpha_to_one)
-    assert schedule.last.alpha_t**2 == pytest.approx(1 if set_alpha_to_one else schedule.alpha_bar[0].item())
+    plain = Schedule.make("scaled_linear", set_alpha_to_one=set_alpha_to_one)
+    for schedule in (plain, plain.rescaled()):
+        assert schedule.last.alpha_t**2 == pytest.approx(1 if set_alpha_to_one else schedule.alpha_bar[0].item())
 
 
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: Schedule.make("lineer"), "unknown schedule 'lineer'; did you mean 'linear'"),
-        (lambda: Schedule.make("linear", 0), "at least 1 step, got 0"),
-        (
-            lambda: Schedule.make("linear", beta_start=0.1, beta_end=0.01),
-            "beta_start <= beta_end < 1 is needed, got 0.1",
-        ),
-        (lambda: Schedule.make("linear", beta_end=1.0), "got 0.0001 and 1.0"),
-        (lambda: Schedule(torch.tensor([0.5, 0.6])), "must fall within"),
-        (lambda: Schedule(torch.tensor([0.5, 0.4]), final_alpha_bar=0.3), "final_alpha_bar must be from alpha_bar"),
-        (lambda: Schedule.make().timesteps(5, "leeding"), "unknown spacing 'leeding'; did you mean 'leading'"),
-        (lambda: Schedule.make().timesteps(2.5), "steps must be a whole number, got 2.5"),
-        (lambda: Schedule.make().karras(2000), "from 1 to the schedule's 1000, got 2000"),
-        (lambda: Schedule.make().level(1000), "times are from 0 to 999, got 1000"),
-        (lambda: Schedule.make().alpha_bar_at(torch.tensor([-1.0, 5.0])), "got -1 to 5"),
+        (lambda: Schedule.make("lineer"), "schedule 'lineer'; did you mean 'linear'"),
+        (lambda: Schedule.make("linear", 0), "1 step.* 0"),
+        (lambda: Schedule.make("linear", beta_start=0.1, beta_end=0.01), r"beta_start.*beta_end.*0\.1 and 0\.01"),
+        (lambda: Schedule.make("linear", beta_end=1.0), r"beta_start.*beta_end.*0\.0001 and 1\.0"),
+        (lambda: Schedule(torch.tensor([0.5, 0.6])), r"alpha_bar.*\[0\.50*, 0\.60*\]"),
+        (lambda: Schedule(torch.tensor([0.5, 0.4]), final_alpha_bar=0.3), r"final_alpha_bar.*0\.5.*1.*0\.3"),
+        (lambda: Schedule.make().timesteps(5, "leeding"), "spacing 'leeding'; did you mean 'leading'"),
+        (lambda: Schedule.make().timesteps(2.5), r"steps.*2\.5"),
+        (lambda: Schedule.make().karras(2000), "steps.*1.*1000.*2000"),
+        (lambda: Schedule.make().level(1000), "times.*0.*999.*1000"),
+        (lambda: Schedule.make().alpha_bar_at(torch.tensor([-1.0, 5.0])), "times.*0.*999.*-1 to 5"),
     ],
 )
 def test_what_is_no_schedule_is_refused(make, words):
@@ -132,13 +132,20 @@ def test_one_step_is_from_the_last_time_where_there_is_noise_alone(spacing):
 
 
 def test_one_leading_step_is_from_time_0_and_says_so():
-    with pytest.warns(UserWarning, match="1 leading steps begin at time 0 of 999, far from pure noise"):
+    with pytest.warns(UserWarning, match="1 leading.*time 0 of 999"):
         assert Schedule.make().timesteps(1, "leading").tolist() == [0]
+
+
+@pytest.mark.parametrize(("steps", "first"), [(2, 500), (3, 666), (4, 750)])
+def test_leading_steps_that_leave_few_out_are_not_warned_of(steps, first):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert Schedule.make().timesteps(steps, "leading")[0] == first
 
 
 @pytest.mark.parametrize("values", [[], [[0.5, 0.4]], [1.0, 0.5], [1.5, 0.5], [0.5, -0.1], [0.0], [0.5, 0.5]])
 def test_alpha_bar_is_a_list_that_falls_within_0_and_1(values):
-    with pytest.raises(ValueError, match="alpha_bar"):
+    with pytest.raises(ValueError, match=r"alpha_bar.*tensor\(\["):
         Schedule(torch.tensor(values))
 
 
@@ -153,7 +160,7 @@ def test_a_rescaled_schedule_is_that_of_diffusers_and_ends_in_noise_alone(steps)
     for fraction in (0.25, 0.5):  # the last sigma has no logarithm
         between = schedule.alpha_bar_at(torch.tensor(steps - 2 + fraction))
         assert between.item() == pytest.approx((end[0] * (1 - fraction)).item())
-    with pytest.raises(ValueError, match="one step"):
+    with pytest.raises(ValueError, match="schedule of one step"):
         Schedule.make("linear", 1).rescaled()
 
 
@@ -163,5 +170,5 @@ def test_karras_steps_begin_at_a_sigma_that_is_in_the_schedule():
     assert torch.equal(schedule.karras(5, sigma_max=last), schedule.karras(5))
     assert schedule.karras(5, sigma_max=2.0)[0] == pytest.approx(schedule.sigma_to_t(torch.tensor(2.0)).item())
     for outside in (first, last * 1.01):
-        with pytest.raises(ValueError, match=rf"{first:.4g}.*{last:.4g}"):
+        with pytest.raises(ValueError, match=rf"{first:.4g}.*{last:.4g}.*{outside}"):
             schedule.karras(5, sigma_max=outside)

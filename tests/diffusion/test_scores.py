@@ -73,7 +73,7 @@ def test_kid_is_unbiased_and_fid_is_not():
 
 
 def test_few_samples_are_warned_of():
-    with pytest.warns(UserWarning, match="ours has 8 samples of 8 features"):
+    with pytest.warns(UserWarning, match="ours.* 8 samples.* 8 features"):
         fid(features(8), features())
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -84,10 +84,10 @@ def test_few_samples_are_warned_of():
 @pytest.mark.parametrize(
     ("x", "y", "words"),
     [
-        (torch.zeros(5), torch.zeros(5, 2), "at least two samples, got \\[5\\]"),
-        (torch.zeros(1, 2), torch.zeros(5, 2), "got \\[1, 2\\]"),
-        (features(20, 3), features(20, 4), "same features, got 3 and 4"),
-        (torch.full((5, 2), torch.nan), torch.zeros(5, 2), "NaN or infinity in 5 rows"),
+        (torch.zeros(5), torch.zeros(5, 2), r"\[n, d\].*\[5\]"),
+        (torch.zeros(1, 2), torch.zeros(5, 2), r"\[n, d\].*\[1, 2\]"),
+        (features(20, 3), features(20, 4), "features.* 3 and 4"),
+        (torch.full((5, 2), torch.nan), torch.zeros(5, 2), "features.*NaN.* 5 rows"),
     ],
 )
 def test_what_is_no_two_sets_is_refused(score, x, y, words):
@@ -102,7 +102,7 @@ def test_the_nearest_picture_is_found_in_batches():
     index, far = nearest(drawn, real, batch_size=2)
     assert index.tolist() == [7, 3, 49]
     torch.testing.assert_close(far, torch.full((3,), 0.04), rtol=0, atol=1e-3)
-    with pytest.raises(ValueError, match="images of one shape"):
+    with pytest.raises(ValueError, match=r"images.*\[3, 1, 4, 3\].*\[50, 1, 4, 4\]"):
         nearest(drawn[..., :3], real)
 
 

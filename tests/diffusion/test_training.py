@@ -133,9 +133,9 @@ def test_min_snr_is_one_weight_for_the_picture_whatever_is_predicted(prediction)
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: AddNoise(SCHEDULE, "nose"), "unknown prediction 'nose'; did you mean 'noise'"),
-        (lambda: AddNoise(SCHEDULE, p_uncond=1.2), "p_uncond must be from 0 to 1, got 1.2"),
-        (lambda: min_snr(SCHEDULE, "w"), "unknown prediction 'w'"),
+        (lambda: AddNoise(SCHEDULE, "nose"), "prediction 'nose'; did you mean 'noise'"),
+        (lambda: AddNoise(SCHEDULE, p_uncond=1.2), r"p_uncond.*0.*1.*1\.2"),
+        (lambda: min_snr(SCHEDULE, "w"), "prediction 'w'"),
     ],
 )
 def test_what_cannot_be_trained_is_refused(call, words):

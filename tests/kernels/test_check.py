@@ -34,12 +34,12 @@ def test_every_product_refuses_what_does_not_fit(product, a, b, words):
 @pytest.mark.parametrize("product", PRODUCTS[5:])
 def test_compiled_products_name_the_dtypes_they_take(product):
     half = torch.ones(2, 2, dtype=torch.float16)
-    with pytest.raises(ValueError, match=r"float32.*got torch\.float16"):
+    with pytest.raises(ValueError, match=r"float32.*torch\.float16"):
         product(half, half)
 
 
 def test_numba_on_the_cpu_refuses_another_device():
-    with pytest.raises(ValueError, match="meta"):
+    with pytest.raises(ValueError, match=r"CPU.*meta"):
         cpu.numba_tiled(torch.ones(2, 2, device="meta"), torch.ones(2, 2, device="meta"))
 
 

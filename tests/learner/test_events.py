@@ -58,7 +58,7 @@ def test_a_callback_finds_on_a_learner_all_that_it_may_know_of():
     ],
 )
 def test_an_unknown_event_is_refused_with_the_nearest(wrong, near):
-    with pytest.raises(ValueError, match=f"^Mine: unknown event '{wrong}'; did you mean '{near}'"):
+    with pytest.raises(ValueError, match=f"^Mine.*'{wrong}'; did you mean '{near}'"):
         learner([defining(wrong, lambda self, learn: None)])
 
 
@@ -68,14 +68,14 @@ def test_other_names_are_free(name):
 
 
 def test_the_learner_dispatches_no_unknown_event():
-    with pytest.raises(ValueError, match="unknown event 'before_bath'; did you mean 'before_batch'"):
+    with pytest.raises(ValueError, match="'before_bath'; did you mean 'before_batch'"):
         learner().dispatch("before_bath")
 
 
 def test_a_class_is_no_callback():
-    with pytest.raises(TypeError, match=r"got the class Metrics: call it, Metrics\(...\)"):
+    with pytest.raises(TypeError, match=r"class Metrics.*Metrics\(\.\.\.\)"):
         learner([Metrics])
-    with pytest.raises(TypeError, match=r"expected a lib.learner.Callback, got function"):
+    with pytest.raises(TypeError, match=r"lib\.learner\.Callback.*function"):
         learner().fit(1, callbacks=[weights])
 
 
@@ -90,8 +90,7 @@ def test_a_class_is_no_callback():
     ],
 )
 def test_a_method_that_takes_something_else_is_refused(method, written):
-    message = re.escape(f"Mine.after_batch must take (self, learn), got {written} (")
-    with pytest.raises(TypeError, match=message):
+    with pytest.raises(TypeError, match=rf"Mine\.after_batch.*\(self, learn\).* {re.escape(written)} "):
         learner([defining("after_batch", method)])
 
 
@@ -104,12 +103,12 @@ def test_arguments_with_defaults_are_fine():
 @pytest.mark.parametrize("step", STEPS)
 def test_two_callbacks_cannot_define_one_step(step):
     one, other = (defining(step, lambda self, learn: None) for _ in range(2))
-    with pytest.raises(ValueError, match=f"only one callback can define the step '{step}', got Mine and Mine"):
+    with pytest.raises(ValueError, match=f"'{step}'.*Mine and Mine"):
         learner([one, other])
 
 
 def test_one_train_step_at_most():
-    with pytest.raises(ValueError, match="one TrainStep at most, got TrainStep, TrainStep"):
+    with pytest.raises(ValueError, match=r"one TrainStep.*TrainStep, TrainStep"):
         learner([TrainStep(), TrainStep()])
 
 
@@ -270,7 +269,7 @@ def test_gradients_do_not_survive_a_cancelled_batch(event, cancel):
 def test_a_cancel_that_nothing_catches_says_where_it_was_raised(cancel):
     where = "after_fit" if cancel is not CancelFit else "cleanup_fit"
     learn = learner([raising(where, cancel())])
-    with pytest.raises((cancel, RuntimeError), match=f"in Failing.{where}|nothing can be cancelled in {where}"):
+    with pytest.raises((cancel, RuntimeError), match=rf"Failing\.{where}|cancel.*{where}"):
         learn.fit(1)
 
 
@@ -300,7 +299,7 @@ def test_an_error_in_clean_up_keeps_no_other_from_it(event):
 @pytest.mark.parametrize("order", [-1, 1])
 def test_a_cancel_in_clean_up_does_not_hide_an_error(order):
     learn = learner([raising("after_loss", KeyboardInterrupt()), raising("cleanup_batch", CancelFit(), order=order)])
-    with pytest.raises(RuntimeError, match="nothing can be cancelled in cleanup_batch") as caught:
+    with pytest.raises(RuntimeError, match=r"cancel.*cleanup_batch") as caught:
         learn.fit(1)
     assert isinstance(caught.value.__context__, KeyboardInterrupt)
 

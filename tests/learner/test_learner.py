@@ -75,9 +75,9 @@ def test_each_fit_has_a_new_optimiser_and_its_rate():
     assert first is not second
     assert (first.param_groups[0]["lr"], second.param_groups[0]["lr"]) == (0.1, 0.25)
     assert learn.fit(1, lr=0.0).optimiser.param_groups[0]["lr"] == 0.0
-    with pytest.raises(ValueError, match="epochs must be at least 1, got 0"):
+    with pytest.raises(ValueError, match=r"epochs.*1.* 0"):
         learn.fit(0)
-    with pytest.raises(ValueError, match=r"epochs must be a whole number, got 1\.5"):
+    with pytest.raises(ValueError, match=r"epochs.*1\.5"):
         learn.fit(1.5)
 
 
@@ -112,7 +112,7 @@ def test_progress_goes_from_0_to_1_and_modes_follow_the_pass():
 def test_a_learner_without_validation_data():
     learn = learner(data=DataLoaders(loaders().train)).fit(1)
     assert learn.log.keys() == {"train_loss"}
-    with pytest.raises(ValueError, match="there is no validation loader: pass one"):
+    with pytest.raises(ValueError, match="validation loader"):
         learn.evaluate()
     assert learn.evaluate(loaders().valid).keys() == {"loss"}
 
@@ -375,7 +375,7 @@ def test_predictions_may_be_nested_and_targets_absent():
 
 @pytest.mark.parametrize("method", ["evaluate", "predict", "capture"])
 def test_an_empty_loader_is_refused(method):
-    with pytest.raises(ValueError, match="the loader is empty"):
+    with pytest.raises(ValueError, match=r"loader .*empty"):
         getattr(learner(), method)([])
 
 
@@ -383,7 +383,7 @@ def test_an_empty_loader_is_refused(method):
 def test_a_fit_on_an_empty_loader_is_refused(name):
     data = loaders()
     setattr(data, name, [])
-    with pytest.raises(ValueError, match=f"the loader for {name} is empty: it has no batch"):
+    with pytest.raises(ValueError, match=f"loader for {name} .*empty"):
         learner(data=data).fit(1)
 
 
@@ -413,7 +413,7 @@ def test_a_fit_on_a_stream_says_that_a_length_is_needed_before_it_trains(name):
     setattr(data, name, DataLoader(Stream(), 4))
     learn = learner(data=data)
     before = weights(learn.model)
-    with pytest.raises(ValueError, match=f"the loader for {name} has no length.*__len__"):
+    with pytest.raises(ValueError, match=f"loader for {name} .*__len__"):
         learn.fit(1)
     assert same(before, weights(learn.model))
 
@@ -421,9 +421,9 @@ def test_a_fit_on_a_stream_says_that_a_length_is_needed_before_it_trains(name):
 def test_whatever_reads_a_stream_says_that_a_length_is_needed():
     learn = learner(data=DataLoaders(DataLoader(Stream(), 4)))
     for call in (learn.evaluate, learn.predict, learn.capture):
-        with pytest.raises(ValueError, match=r"the loader has no length.*__len__"):
+        with pytest.raises(ValueError, match=r"loader .*__len__"):
             call(batch for batch in ())
-    with pytest.raises(ValueError, match=r"the loader for train has no length.*__len__"):
+    with pytest.raises(ValueError, match=r"loader for train .*__len__"):
         learn.lr_find()
 
 

@@ -18,21 +18,21 @@ def test_a_batch_is_described_however_nested():
 @pytest.mark.parametrize(
     ("loss", "message"),
     [
-        (lambda preds, y: F.cross_entropy(preds, y, reduction="none"), r"got float32 \[8\] on cpu: take its mean"),
-        (lambda preds, y: F.cross_entropy(preds, y).item(), "must be a scalar tensor, got float"),
-        (lambda preds, y: None, "must be a scalar tensor, got NoneType"),
+        (lambda preds, y: F.cross_entropy(preds, y, reduction="none"), r"scalar.*float32 \[8\] on cpu"),
+        (lambda preds, y: F.cross_entropy(preds, y).item(), "scalar.* float"),
+        (lambda preds, y: None, "scalar.*NoneType"),
     ],
 )
 def test_a_loss_that_is_no_scalar_is_refused(loss, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"loss.*{message}"):
         learner(loss=loss).fit(1)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda x: x.double(), r"inputs are float64 \[8, 6\] on cpu, the model's weights float32"),
-        (lambda x: x.to("meta"), r"inputs are on meta, the model's weights on cpu: DeviceCallback moves both"),
+        (lambda x: x.double(), r"inputs.*float64 \[8, 6\] on cpu.*weights float32"),
+        (lambda x: x.to("meta"), "inputs.*meta.*weights on cpu.*DeviceCallback"),
     ],
 )
 def test_a_wrong_dtype_or_device_is_named(change, message):
@@ -45,18 +45,18 @@ def test_a_wrong_dtype_or_device_is_named(change, message):
 
 def test_pictures_in_bytes_are_named():
     data = DataLoaders([(torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.zeros(2).long())])
-    with pytest.raises(ValueError, match=r"inputs are uint8 \[2, 1, 4, 4\] on cpu, the model's weights float32"):
+    with pytest.raises(ValueError, match=r"inputs.*uint8 \[2, 1, 4, 4\] on cpu.*weights float32"):
         learner(model=nn.Sequential(nn.Conv2d(1, 3, 4), nn.Flatten()), data=data).fit(1)
 
 
 def test_a_wrong_target_is_described_with_the_error_of_torch():
     learn = learner([BatchTransform(lambda batch: (batch[0], batch[1].int()))])
-    with pytest.raises(RuntimeError, match=r"in TrainStep.loss.*float32 \[8, 6\] on cpu, int32 \[8\] on cpu"):
+    with pytest.raises(RuntimeError, match=r"TrainStep\.loss.*float32 \[8, 6\] on cpu, int32 \[8\] on cpu"):
         learn.fit(1)
 
 
 def test_a_batch_of_one_under_batch_norm_is_named():
-    with pytest.raises(ValueError, match=r"more than 1 value per channel(.|\n)*train batch 6: float32 \[1, 6\]"):
+    with pytest.raises(ValueError, match=r"TrainStep\.predict.*train batch 6.*float32 \[1, 6\]"):
         learner(data=loaders(49)).fit(1)
     data = loaders(49)
     data.train.drop_last = True

@@ -1,5 +1,7 @@
 """Hooks always come off; what they tell of activations and gradients is what torch computes from them."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -89,7 +91,7 @@ def test_hooks_come_off_when_something_raises_inside(net, backward):
 
 
 def test_hooks_that_cannot_all_be_put_on_are_all_taken_off(net):
-    with pytest.raises(TypeError, match="expected a torch module to hook, got str"):
+    with pytest.raises(TypeError, match=r"module.*str"):
         Hooks([net[0], net[1], "relu"], print)
     assert on(net) == 0
 
@@ -144,9 +146,12 @@ def test_values_that_are_not_finite_do_not_stop_it():
     assert statistics.means[0] == float("inf")
 
 
-@pytest.mark.parametrize("options", [{"bins": 0}, {"max_value": 0.0}, {"max_value": float("nan")}])
-def test_a_histogram_without_bins_is_refused(options):
-    with pytest.raises(ValueError, match="bins must be at least 1 and max_value positive, got"):
+@pytest.mark.parametrize(
+    ("options", "given"),
+    [({"bins": 0}, r"0 and 10\.0"), ({"max_value": 0.0}, r"40 and 0\.0"), ({"max_value": float("nan")}, "40 and nan")],
+)
+def test_a_histogram_without_bins_is_refused(options, given):
+    with pytest.raises(ValueError, match=f"bins.*max_value.*{given}"):
         Statistics("layer", **options)
 
 
@@ -188,7 +193,7 @@ def test_modules_are_named_as_they_are_given(net):
     assert [name for name, _ in named_modules({"a": net[0], "b": net[1]})] == ["a", "b"]
     assert [name for name, _ in named_modules(net[:2])] == ["0 Linear", "1 ReLU"]
     assert modules_of(net, nn.Linear, nn.ReLU)[2] == ("2.0", net[2][0])
-    with pytest.raises(ValueError, match="no Conv2d or GELU in Sequential"):
+    with pytest.raises(ValueError, match=r"Conv2d.*GELU.*Sequential"):
         modules_of(net, nn.Conv2d, nn.GELU)
 
 
@@ -206,7 +211,8 @@ def test_an_output_without_a_tensor_is_refused_by_the_name_of_its_module(output)
             return output
 
     model = nn.ModuleDict({"says": Says()})
-    with ActivationStatistics(model.named_children()), pytest.raises(TypeError, match="says: expected a tensor"):
+    given = re.escape(repr(output))
+    with ActivationStatistics(model.named_children()), pytest.raises(TypeError, match=f"says.*tensor.*{given}"):
         model["says"](normal(3))
 
 

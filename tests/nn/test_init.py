@@ -51,7 +51,7 @@ def test_glorot_draws_what_torch_draws(shape, uniform):
 
 
 def test_a_vector_has_no_fans():
-    with pytest.raises(ValueError, match=r"shape \[3\] has not"):
+    with pytest.raises(ValueError, match=r"\[out, in, \*kernel\].*\[3\]"):
         kaiming_(torch.empty(3))
 
 
@@ -119,18 +119,18 @@ def constant() -> nn.Module:
 @pytest.mark.parametrize(
     ("broken", "message"),
     [
-        (lambda: nn.Sequential(nn.Linear(4, 4), GeneralReLU(maximum=-1.0)), "puts out -1 for everything: dead"),
-        (constant, "puts out 0.3 for everything: dead or constant"),
-        (lambda: nn.Sequential(nn.Linear(4, 4), nn.ReLU()), "after 20 rounds.*a plain ReLU cannot"),
-        (lambda: nn.Linear(4, 4, bias=False), r"\(Linear\) has no bias to change"),
-        (lambda: nn.ReLU(), r"\(ReLU\) has no layer to change"),
+        (lambda: nn.Sequential(nn.Linear(4, 4), GeneralReLU(maximum=-1.0)), "Sequential.* -1 "),
+        (constant, r"Linear.* 0\.3 "),
+        (lambda: nn.Sequential(nn.Linear(4, 4), nn.ReLU()), "Sequential.* 20 .*ReLU"),
+        (lambda: nn.Linear(4, 4, bias=False), "Linear.*bias"),
+        (lambda: nn.ReLU(), "ReLU.*layer"),
     ],
 )
 def test_lsuv_names_what_cannot_be_scaled_and_puts_the_weights_back(broken, message):
     model = seeded(lambda: nn.Sequential(nn.Linear(4, 4), broken()))
     before = [p.clone() for p in model.parameters()]
     x = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
-    with pytest.raises(ValueError, match=f"lsuv: '1' .*{message}"):
+    with pytest.raises(ValueError, match=f"lsuv.*'1'.*{message}"):
         lsuv(model, x, [model[0], model[1]])
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
     assert not any(m._forward_hooks for m in model.modules())
@@ -139,16 +139,16 @@ def test_lsuv_names_what_cannot_be_scaled_and_puts_the_weights_back(broken, mess
 def test_lsuv_names_a_layer_of_nan():
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     nn.init.constant_(model[1].weight, math.nan)
-    with pytest.raises(ValueError, match=r"'1' .*not finite"):
+    with pytest.raises(ValueError, match=r"'1' .*mean nan"):
         lsuv(model, torch.randn(50, 4))
 
 
 def test_lsuv_names_what_the_batch_does_not_reach():
     model = nn.Sequential(nn.Linear(4, 4))
     model[0].spare = nn.Linear(4, 4)
-    with pytest.raises(ValueError, match=r"does not pass through '0.spare'"):
+    with pytest.raises(ValueError, match=r"'0\.spare'"):
         lsuv(model, torch.randn(50, 4))
-    with pytest.raises(ValueError, match="Linear is no module of the model"):
+    with pytest.raises(ValueError, match=r"lsuv.*Linear"):
         lsuv(model, torch.randn(50, 4), [nn.Linear(4, 4)])
 
 
@@ -168,7 +168,7 @@ def test_fixup_with_one_layer_a_branch_and_with_none():
     lone = nn.Linear(4, 4)
     fixup_([[lone]])
     assert not lone.weight.any()
-    with pytest.raises(ValueError, match="each residual branch needs its layers"):
+    with pytest.raises(ValueError, match=r"fixup_.*branch"):
         fixup_([[lone], []])
 
 
@@ -250,7 +250,7 @@ def test_a_transformer_without_norms_runs_the_same_in_both_modes():
 
 
 def test_t_fixup_needs_a_transformer():
-    with pytest.raises(ValueError, match="Linear holds no transformer layer"):
+    with pytest.raises(ValueError, match=r"t_fixup_.*Linear"):
         t_fixup_(nn.Linear(2, 2))
 
 
@@ -297,7 +297,7 @@ def test_lsuv_looks_into_nested_outputs_and_names_what_has_none():
     assert nested.layer(x).std(correction=0).item() == pytest.approx(1, abs=1e-3)
     empty = Wrapped(lambda y: None)
     before = [p.clone() for p in empty.parameters()]
-    with pytest.raises(ValueError, match=r"lsuv: '' \(Wrapped\) puts out no tensor"):
+    with pytest.raises(ValueError, match=r"lsuv.*''.*Wrapped"):
         lsuv(empty, x, [empty])
     assert all(torch.equal(a, b) for a, b in zip(before, empty.parameters(), strict=True))
 

@@ -1,5 +1,7 @@
 """The four normalisations against torch's: outputs, gradients, buffers and what is kept."""
 
+import re
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -66,6 +68,11 @@ def test_layer_norm_takes_any_axes_before(shape):
     torch.testing.assert_close(LayerNorm(4)(x), nn.LayerNorm(4)(x))
 
 
+def test_one_channel_is_normalised_by_itself():
+    x = torch.randn(3, 1, 4, 5, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(InstanceNorm(1)(x), nn.InstanceNorm2d(1)(x))
+
+
 def test_group_norm_joins_layer_and_instance():
     x = torch.randn(3, C, 4, 5, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(GroupNorm(1, C)(x), nn.functional.layer_norm(x, x.shape[1:]))
@@ -93,7 +100,7 @@ def test_the_averages_keep_their_precision_under_autocast():
 @pytest.mark.parametrize("shape", [(1, C), (1, C, 1, 1)])
 def test_a_batch_of_one_has_no_variance(shape):
     norm = BatchNorm(C)
-    with pytest.raises(ValueError, match=r"BatchNorm\(6\) in training got .*1 value for each channel.*drop_last"):
+    with pytest.raises(ValueError, match=rf"BatchNorm\(6\).*{re.escape(str(list(shape)))}.*drop_last"):
         norm(torch.ones(shape))
     assert norm.num_batches_tracked == 0
     assert norm.eval()(torch.ones(shape)).shape == shape
@@ -102,13 +109,13 @@ def test_a_batch_of_one_has_no_variance(shape):
 @pytest.mark.parametrize(
     ("norm", "shape", "message"),
     [
-        (BatchNorm(3), (2, 4, 5, 5), r"BatchNorm\(3\) got \[2, 4, 5, 5\]: expected \[n, 3, ...\]"),
-        (BatchNorm(3), (3,), r"expected \[n, 3, ...\]"),
-        (InstanceNorm(3), (2, 4, 5, 5), r"InstanceNorm\(3\) got \[2, 4, 5, 5\]: expected \[n, 3"),
-        (InstanceNorm(3), (2, 3, 1, 1), "one value for each channel of an item"),
-        (GroupNorm(3, 6), (2, 4, 5), r"GroupNorm\(3, 6\) got \[2, 4, 5\]: expected \[n, 6"),
-        (GroupNorm(3, 3), (2, 3, 1), "one value for each group"),
-        (LayerNorm((3, 4)), (2, 4, 3), r"LayerNorm\(\[3, 4\]\) got \[2, 4, 3\]: expected the last axes to be \[3, 4\]"),
+        (BatchNorm(3), (2, 4, 5, 5), r"BatchNorm\(3\).*\[2, 4, 5, 5\].*\[n, 3, \.\.\.\]"),
+        (BatchNorm(3), (3,), r"BatchNorm\(3\).*\[3\].*\[n, 3, \.\.\.\]"),
+        (InstanceNorm(3), (2, 4, 5, 5), r"InstanceNorm\(3\).*\[2, 4, 5, 5\].*\[n, 3, \.\.\.\]"),
+        (InstanceNorm(3), (2, 3, 1, 1), r"InstanceNorm\(3\).*\[2, 3, 1, 1\].*variance"),
+        (GroupNorm(3, 6), (2, 4, 5), r"GroupNorm\(3, 6\).*\[2, 4, 5\].*\[n, 6, \.\.\.\]"),
+        (GroupNorm(3, 3), (2, 3, 1), r"GroupNorm\(3, 3\).*\[2, 3, 1\].*variance"),
+        (LayerNorm((3, 4)), (2, 4, 3), r"LayerNorm\(\[3, 4\]\).*\[2, 4, 3\].*\[3, 4\]"),
     ],
 )
 def test_shapes_that_do_not_fit_are_named(norm, shape, message):
@@ -117,12 +124,12 @@ def test_shapes_that_do_not_fit_are_named(norm, shape, message):
 
 
 def test_groups_divide_the_channels():
-    with pytest.raises(ValueError, match="7 channels cannot be split into 3 groups"):
+    with pytest.raises(ValueError, match=r"7 channels.* 3 groups"):
         GroupNorm(3, 7)
 
 
 def test_momentum_is_a_share():
-    with pytest.raises(ValueError, match=r"momentum must be in \[0, 1\], got 1.5"):
+    with pytest.raises(ValueError, match=r"momentum.*\[0, 1\].*1\.5"):
         BatchNorm(3, momentum=1.5)
 
 

@@ -1,5 +1,7 @@
 """Residual blocks: what the shortcut passes on, shapes at odd sizes, and each option of the net."""
 
+import re
+
 import pytest
 import torch
 from torch import nn
@@ -72,10 +74,10 @@ def test_the_default_has_at_most_1_3_million_parameters():
 
 @pytest.mark.parametrize("blocks", [0, (1, 1), (1, 0, 1)])
 def test_each_stage_has_blocks(blocks):
-    with pytest.raises(ValueError, match="3 stages need as many numbers of blocks"):
+    with pytest.raises(ValueError, match=f"3 stages.*blocks.*{re.escape(str(blocks))}"):
         ResNet((8, 8, 8), blocks)
 
 
 def test_a_fixup_net_refuses_to_drop_its_shortcuts():
-    with pytest.raises(ValueError, match="without shortcuts"):
+    with pytest.raises(ValueError, match="shortcuts"):
         ResNet((8, 8), block=FixupBlock, shortcut=False)

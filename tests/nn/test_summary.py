@@ -89,7 +89,7 @@ def test_depth_folds_parts_into_their_holder():
     assert folded.rows[1].shape == (2, 8, 14, 14)
     assert folded.flops == sum(row.flops for row in folded.rows) == whole.flops
     assert sum(row.parameters for row in folded.rows) == whole.parameters
-    with pytest.raises(ValueError, match="depth must be at least 1, got 0"):
+    with pytest.raises(ValueError, match=r"depth.*1.*0"):
         summary(model, x, depth=0)
 
 

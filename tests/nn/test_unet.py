@@ -33,7 +33,7 @@ def test_patches_are_pixels_of_more_channels(patch):
     expected = inner(squares.reshape(3, 2 * patch**2, 16 // patch, 32 // patch), t)
     expected = expected.reshape(squares.shape).permute(0, 1, 4, 2, 5, 3).reshape(x.shape)
     torch.testing.assert_close(net(x, t), expected)
-    with pytest.raises(ValueError, match=f"multiples of {4 * patch}, got"):
+    with pytest.raises(ValueError, match=rf" {4 * patch}, .*\[3, 2, 16, 30\]"):
         net(x[..., :-2], t)
 
 
@@ -42,7 +42,7 @@ def test_four_levels_halve_three_times():
     for x in (torch.randn(1, 2, 8, 24), torch.randn(1, 2, 40, 8)):
         assert net(x, torch.zeros(1)).shape == x.shape
     for side in (4, 6, 12):
-        with pytest.raises(ValueError, match=f"8, got .*{side}"):
+        with pytest.raises(ValueError, match=f" 8, .*24, {side}"):
             net(torch.randn(1, 2, 24, side), torch.zeros(1))
     seen = []
     net.middle.register_forward_hook(lambda module, inputs, output: seen.append(output.shape))
@@ -93,7 +93,7 @@ def test_times_are_coded_by_cosines_and_sines():
         angle = t * 10_000 ** (-k / 3)
         torch.testing.assert_close(found[:, k], angle.cos(), atol=1e-5, rtol=0)
         torch.testing.assert_close(found[:, 3 + k], angle.sin(), atol=1e-5, rtol=0)
-    with pytest.raises(ValueError, match="even, got 5"):
+    with pytest.raises(ValueError, match=r"size.* 5"):
         time_embedding(t, 5)
 
 
@@ -110,7 +110,7 @@ def test_attention_is_torchs():
     pixels = ours.norm(x).flatten(2).transpose(1, 2)
     expected = x + theirs(pixels, pixels, pixels)[0].transpose(1, 2).reshape(x.shape)
     torch.testing.assert_close(ours(x), expected, atol=1e-5, rtol=1e-5)
-    with pytest.raises(ValueError, match="10 channels cannot be shared by 4 heads"):
+    with pytest.raises(ValueError, match=r"10 channels.* 4 heads"):
         Attention(10)
 
 
@@ -127,15 +127,15 @@ def test_a_block_starts_as_its_shortcut_and_its_embedding_scales_and_shifts():
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda net, t: net(torch.zeros(2, 2, 8, 6), t), "multiples of 4, got \\[2, 2, 8, 6\\]"),
-        (lambda net, t: net(torch.zeros(2, 1, 8, 8), t), "must be \\[n, 2, h, w\\]"),
+        (lambda net, t: net(torch.zeros(2, 2, 8, 6), t), r"\[n, 2, h, w\].* 4.*\[2, 2, 8, 6\]"),
+        (lambda net, t: net(torch.zeros(2, 1, 8, 8), t), r"\[n, 2, h, w\].* 4.*\[2, 1, 8, 8\]"),
         (
             lambda net, t: net(torch.zeros(2, 2, 8, 8), t, torch.tensor([0, 6])),
-            "from 0 to 4, or 5 for none, got \\[0, 6\\]",
+            r"labels.*0.*4.*5.*\[0, 6\]",
         ),
-        (lambda net, t: net(torch.zeros(2, 2, 8, 8), t, torch.tensor([-1, 0])), "got \\[-1, 0\\]"),
-        (lambda _, t: small(classes=None)(torch.zeros(2, 2, 8, 8), t, torch.tensor([0, 1])), "no classes"),
-        (lambda _, t: UNet(1, (8, 16)), "one answer a level"),
+        (lambda net, t: net(torch.zeros(2, 2, 8, 8), t, torch.tensor([-1, 0])), r"labels.*0.*4.*5.*\[-1, 0\]"),
+        (lambda _, t: small(classes=None)(torch.zeros(2, 2, 8, 8), t, torch.tensor([0, 1])), "classes"),
+        (lambda _, t: UNet(1, (8, 16)), r"attention.*\(False, False, True\).*channels.*\(8, 16\)"),
     ],
 )
 def test_what_does_not_fit_is_refused(call, words):

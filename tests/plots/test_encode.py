@@ -59,7 +59,7 @@ def test_a_quantised_figure_looks_the_same_in_a_third_of_the_bytes():
 
 @pytest.mark.parametrize("colours", [1, 257])
 def test_a_palette_has_2_to_256_colours(colours):
-    with pytest.raises(ValueError, match=f"from 2 to 256, got {colours}"):
+    with pytest.raises(ValueError, match=f"colours.*2.*256.*{colours}"):
         plots.png(Figure(), colours=colours)
 
 

@@ -47,16 +47,16 @@ def test_floats_beyond_0_to_1_span_their_range_unless_one_is_given():
 @pytest.mark.parametrize(
     ("images", "options", "fault"),
     [
-        (torch.zeros(0, 8, 8), {}, "must not be empty"),
-        ([], {}, "must not be empty"),
-        (torch.zeros(8, 8), {}, r"\[n, h, w\].*got \(8, 8\)"),
-        (torch.zeros(2, 4, 8, 8), {}, r"got \(2, 4, 8, 8\)"),
-        (torch.full((1, 2, 2), float("nan")), {}, "finite, got 4 NaN"),
-        (torch.zeros(1, 2, 2, dtype=torch.complex64), {}, "real numbers, got dtype complex64"),
-        (["a"], {}, "real numbers"),
-        (torch.zeros(3, 8, 8), {"titles": ["a"]}, "3 images need as many titles, got 1"),
-        (torch.zeros(3, 8, 8), {"columns": -1}, "columns must be at least 1, got -1"),
-        (torch.zeros(3, 8, 8), {"size": 0}, "size must be positive, got 0"),
+        (torch.zeros(0, 8, 8), {}, r"images.*\(0, 8, 8\)"),
+        ([], {}, r"images.*\(0,\)"),
+        (torch.zeros(8, 8), {}, r"images.*\[n, h, w\].*\(8, 8\)"),
+        (torch.zeros(2, 4, 8, 8), {}, r"images.*\[n, 3, h, w\].*\(2, 4, 8, 8\)"),
+        (torch.full((1, 2, 2), float("nan")), {}, "images.* 4 NaN"),
+        (torch.zeros(1, 2, 2, dtype=torch.complex64), {}, "images.*complex64"),
+        (["a"], {}, "images.*<U1"),
+        (torch.zeros(3, 8, 8), {"titles": ["a"]}, "3 images.*titles.* 1"),
+        (torch.zeros(3, 8, 8), {"columns": -1}, "columns.*1.*-1"),
+        (torch.zeros(3, 8, 8), {"size": 0}, "size.* 0"),
     ],
 )
 def test_what_is_no_grid_of_images_is_refused(images, options, fault):
@@ -120,12 +120,12 @@ def test_heat_maps_and_histograms_draw_on_given_axes():
 @pytest.mark.parametrize(
     ("values", "options", "fault"),
     [
-        (torch.zeros(3), {}, r"matrix.*got shape \(3,\)"),
-        (torch.zeros(0, 3), {}, "must not be empty"),
-        ([[1.0, float("inf")]], {}, "finite, got 1 NaN or infinite"),
-        (torch.zeros(2, 3), {"row_labels": "abc"}, "row_labels must be 2, got 3"),
-        (torch.zeros(2, 3), {"column_labels": "ab"}, "column_labels must be 3, got 2"),
-        (torch.zeros(2, 3), {"highlight": [(2, 0)]}, r"a 2 x 3 matrix, got \[\(2, 0\)\]"),
+        (torch.zeros(3), {}, r"values.*\[rows, columns\].*\(3,\)"),
+        (torch.zeros(0, 3), {}, r"values.*\(0, 3\)"),
+        ([[1.0, float("inf")]], {}, "values.* 1 NaN or inf"),
+        (torch.zeros(2, 3), {"row_labels": "abc"}, "row_labels.* 2.* 3"),
+        (torch.zeros(2, 3), {"column_labels": "ab"}, "column_labels.* 3.* 2"),
+        (torch.zeros(2, 3), {"highlight": [(2, 0)]}, r"highlight.*2 x 3.*\[\(2, 0\)\]"),
     ],
 )
 def test_what_is_no_matrix_is_refused(values, options, fault):
@@ -159,7 +159,7 @@ def test_sets_share_their_bins_and_are_named():
 
 @pytest.mark.parametrize(
     ("values", "labels", "fault"),
-    [([], None, "must not be empty"), ([1, float("nan")], None, "finite"), ([[1], [2]], ["a"], "2 sets.*got 1")],
+    [([], None, r"values.*\(0,\)"), ([1, float("nan")], None, "values.* 1 NaN"), ([[1], [2]], ["a"], "2 .*labels.* 1")],
 )
 def test_what_cannot_be_counted_is_refused(values, labels, fault):
     with pytest.raises(ValueError, match=fault):

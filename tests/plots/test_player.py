@@ -123,14 +123,14 @@ def test_pandoc_reads_a_flip_book_as_html_with_its_caption_last(shown):
 @pytest.mark.parametrize(
     ("frames", "options", "fault"),
     [
-        ([], {"alt": "x"}, "at least one frame"),
-        (line, {"alt": "x"}, "pass how many as `count`"),
-        ([Figure(), Figure()], {"alt": ["x"]}, "2 frames need as many labels and alt texts, got 2 and 1"),
-        ([Figure(), Figure()], {"alt": "x", "labels": "abc"}, "got 3 and 3"),
-        ([Figure()], {"alt": " "}, "alt must say in words"),
-        ([Figure()], {"alt": "x", "still": 1}, "still must be one of 1 frames"),
-        ([Figure()], {"alt": "x", "interval": 0}, "interval positive"),
-        ([Figure(figsize=(1, 1)), Figure(figsize=(2, 1))], {"alt": "x"}, "frames must be of one size"),
+        ([], {"alt": "x"}, "frame.*count"),
+        (line, {"alt": "x"}, "frame.*count"),
+        ([Figure(), Figure()], {"alt": ["x"]}, "2 frames.*labels.*alt.* 2 and 1"),
+        ([Figure(), Figure()], {"alt": "x", "labels": "abc"}, "2 frames.*labels.*alt.* 3 and 3"),
+        ([Figure()], {"alt": " "}, "alt "),
+        ([Figure()], {"alt": "x", "still": 1}, "still.*1 frame.* 1 and 800"),
+        ([Figure()], {"alt": "x", "interval": 0}, "interval.* 0 and 0"),
+        ([Figure(figsize=(1, 1)), Figure(figsize=(2, 1))], {"alt": "x"}, r"\(127, 127\).*\(237, 127\)"),
     ],
 )
 def test_what_is_no_flip_book_is_refused(shown, frames, options, fault):

@@ -50,7 +50,7 @@ def test_losses_that_are_not_finite_or_below_zero_can_be_drawn(shift):
 
 
 def test_nothing_recorded_cannot_be_drawn():
-    with pytest.raises(ValueError, match="nothing was recorded: give a recorder to the learner and fit it"):
+    with pytest.raises(ValueError, match=r"recorder.*fit"):
         plot_fit([], [])
 
 

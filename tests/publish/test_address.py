@@ -1,6 +1,5 @@
 """One setting gives the addresses, and without it everything that needs one is left out."""
 
-import re
 import threading
 import urllib.error
 import urllib.request
@@ -36,7 +35,7 @@ def test_the_setting_and_the_environment(root: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("GITHUB_REPOSITORY", "Bob/other")
     assert address.repository(root) == "Bob/other"
     monkeypatch.setenv("GITHUB_REPOSITORY", "no slash")
-    with pytest.raises(ValueError, match="owner/name, got 'no slash'"):
+    with pytest.raises(ValueError, match=r"owner/name.*'no slash'"):
         address.repository(root)
 
 
@@ -113,13 +112,13 @@ def test_serving(demo_site: Path) -> None:
             urllib.request.urlopen(f"{home}/nothing")
         assert caught.value.code == 404
         assert b"This page is not here" in caught.value.read()
-        with pytest.raises(ValueError, match=re.escape(f"port {running.server_port} cannot be used")):
+        with pytest.raises(ValueError, match=f"port {running.server_port} .*--port"):
             serve.server(demo_site, running.server_port)
         running.shutdown()
 
 
 def test_serving_what_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="holds no site yet; make one with: make site"):
+    with pytest.raises(ValueError, match=f"{tmp_path} .*make site"):
         serve.server(tmp_path, 0)
 
 

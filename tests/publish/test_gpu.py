@@ -34,7 +34,7 @@ def card(monkeypatch):
     """Pretend that there is a GPU."""
     monkeypatch.delenv("LIB_GPU_SCALE", raising=False)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr(gpu, "_card", lambda scale: "a rehearsal" if scale else "NVIDIA Test")
+    monkeypatch.setattr(gpu, "CARD", "print('NVIDIA Test')")
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def provenance_of(path: Path) -> dict:
 def test_the_most_valuable_come_first_and_posts_before_measurements(post, bench, tmp_path):
     for name in ("01-one", "02-two", "99-new"):
         post(name, "1 + 1")
-    campaign = gpu._Campaign(gpu.Request(tmp_path / "project", tmp_path / "out"), io.StringIO())
+    campaign = gpu.Campaign(gpu.Request(tmp_path / "project", tmp_path / "out"), io.StringIO())
     tasks = list(campaign.tasks())
     assert [task.name for task in tasks] == ["02-two", "01-one", "99-new", "bench/matmul", "bench/fashion"]
     assert all(task.minutes > 0 for task in tasks)
@@ -198,9 +198,9 @@ def test_patterns_choose_and_one_that_fits_nothing_is_told(post, bench, run, tmp
         post(name, "print(1)")
     assert "2 of 2 to do" in run(only=("02", "matmul"))[1]
     assert "1 of 1 to do" in run(only=("bench/*",), skip=("bench/matmul",))[1]
-    with pytest.raises(UsageError, match=r"'07' fits nothing\. There are: 02-two, 01-one, bench/matmul"):
+    with pytest.raises(UsageError, match=r"'07'.*02-two, 01-one, bench/matmul"):
         run(only=("07",))
-    with pytest.raises(UsageError, match="'7' fits nothing"):
+    with pytest.raises(UsageError, match="'7'"):
         run(skip=("7",))
 
 
@@ -210,7 +210,7 @@ def test_outputs_of_other_code_are_not_kept_and_a_broken_notebook_stops_nothing(
     edited.write_text(edited.read_text().replace("1 + 1", "1 + 2"))
     broken.write_text("{")
     before = edited.read_bytes()
-    campaign = gpu._Campaign(gpu.Request(tmp_path / "project", tmp_path / "out"), io.StringIO())
+    campaign = gpu.Campaign(gpu.Request(tmp_path / "project", tmp_path / "out"), io.StringIO())
     first, second = campaign.tasks()
     assert campaign.keep(first) == ["its code was edited while it ran; run it again"]
     assert "not JSON" in campaign.keep(second)[0]
@@ -222,7 +222,7 @@ def test_a_folder_that_is_not_ours_is_left_alone(post, run, tmp_path):
     post("01-one", "print(1)")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").write_text("mine")
-    with pytest.raises(ours.NotOursError, match="is not empty"):
+    with pytest.raises(ours.NotOursError, match=f"{tmp_path}/out.*gpu.*{ours.MARKER}"):
         run()
 
 

@@ -109,14 +109,14 @@ def test_a_failing_step_ends_in_a_sentence_and_no_stamp(tmp_path: Path, capsys: 
 
 
 def test_missing_venv_module_names_the_package() -> None:
-    with pytest.raises(install.CannotInstallError, match=r"no module ensurepip: .* apt install python3\.\d+-venv"):
+    with pytest.raises(install.CannotInstallError, match=r"ensurepip.* apt install python3\.\d+-venv"):
         install.check_venv_module(lambda name: None if name == "ensurepip" else object())
     install.check_venv_module()
 
 
 def test_little_disk_is_refused_before_anything_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: Usage(0, 0, 2 * 2**30))
-    with pytest.raises(install.CannotInstallError, match=r"2\.0 GiB are free here and the installation needs 9"):
+    with pytest.raises(install.CannotInstallError, match=r"2\.0 GiB.* 9"):
         install.check_disk(tmp_path)
 
 

@@ -43,13 +43,13 @@ def test_a_new_post_runs_and_is_fresh(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["one", "1-one", "01_one", "01-One", "01-", "01-a/b"])
 def test_names_of_another_form_are_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ValueError, match="NN-slug"):
+    with pytest.raises(ValueError, match=f"NN-slug.*'{name}'"):
         new(tmp_path, name)
 
 
 def test_a_number_is_taken_once(tmp_path: Path) -> None:
     new(tmp_path, "01-one")
-    with pytest.raises(ValueError, match="number 01 is taken by 01-one; the next free one is 02"):
+    with pytest.raises(ValueError, match=r"01 .*01-one.* 02"):
         new(tmp_path, "01-two")
 
 

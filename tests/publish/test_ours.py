@@ -88,10 +88,10 @@ def test_a_derived_file_replaces_nobodys_own(tmp_path: Path, capsys: pytest.Capt
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("../beside", "lies outside of"),
-        ("out/file", "lies outside of"),
-        ("link", "is a link to kept"),
-        ("folder", "is a folder where a file is expected"),
+        ("../beside", "beside.*{folder}"),
+        ("out/file", "out/file.*{folder}"),
+        ("link", "{folder}/link.*kept"),
+        ("folder", "{folder}/folder.*file"),
     ],
 )
 def test_a_file_is_written_inside_its_folder_and_through_no_link(tmp_path: Path, name: str, message: str) -> None:
@@ -102,7 +102,7 @@ def test_a_file_is_written_inside_its_folder_and_through_no_link(tmp_path: Path,
     (folder / "out").symlink_to(tmp_path)
     before = snapshot(tmp_path)
     for change in (lambda: ours.write(folder / name, b"new", folder), lambda: ours.discard(folder / name, folder)):
-        with pytest.raises(ours.NotOursError, match=message):
+        with pytest.raises(ours.NotOursError, match=message.format(folder=folder)):
             change()
     assert snapshot(tmp_path) == before
 
@@ -115,11 +115,11 @@ def test_a_folder_becomes_ours_when_it_is_absent_or_empty(tmp_path: Path) -> Non
         folder = ours.claim(root / name, ours.POSTS, root)
         assert (folder / ours.MARKER).is_file()
         assert ours.claim(root / name, ours.POSTS, root) == folder, "and stays ours"
-    with pytest.raises(ours.NotOursError, match="no site folder of ours"):
+    with pytest.raises(ours.NotOursError, match=f"{root}/empty.*site.*{ours.MARKER}"):
         ours.claim(root / "empty", ours.SITE, root)
     for above in (root, root.parent, tmp_path):
         ours.mark(above, ours.SITE)
-        with pytest.raises(ours.NotOursError, match="holds the project itself"):
+        with pytest.raises(ours.NotOursError, match=f"{above} .*project"):
             ours.claim(above, ours.SITE, root)
 
 
@@ -196,7 +196,7 @@ def test_a_label_names_no_path(demo, project: Path) -> None:
     path = project / "posts/01-first/index.ipynb"
     nb = demo.post("First", 1, demo.code("#| label: ../../../../victim\n#| fig-cap: x\nplot()", demo.picture()))
     path.write_text(json.dumps(nb))
-    with pytest.raises(preview.RenderError, match=r"cell 2 \(plot\(\)\): a label is made of letters, .* got '\.\./"):
+    with pytest.raises(preview.RenderError, match=r"cell 2 \(plot\(\)\).*'\.\./"):
         render.render(project, project / "_site", engine="preview")
     assert not list(project.parent.rglob("*victim*"))
 

@@ -3,6 +3,7 @@
 import builtins
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -109,10 +110,12 @@ def test_the_badge_says_what_a_page_was_computed_on(demo, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(("words", "minutes"), [(1, 1), (200, 1), (201, 2)])
-def test_the_reading_time_counts_prose_without_code(demo, words: int, minutes: int) -> None:
+def test_the_reading_time_counts_prose_without_code(demo, tmp_path: Path, words: int, minutes: int) -> None:
     prose = [demo.prose("## A heading of some words"), demo.prose("word " * (words - 1) + "end")]
-    page = cells.from_notebook({"cells": [*prose, demo.code("many = words " * 500, "1")]})
-    assert preview._minutes(page) == minutes
+    root = demo.make(tmp_path, *prose, demo.code("many = words " * 500, "1"))
+    preview.render(root, root / "_site")
+    card = (root / "_site/index.html").read_text().partition("First things</h3>")[2]
+    assert re.search(r"<span>(\d+) min</span>", card)[1] == str(minutes)
 
 
 def test_other_pages(demo_site: Path) -> None:
@@ -176,10 +179,10 @@ def test_front_matter_is_checked(demo, tmp_path: Path) -> None:
     demo.make(tmp_path)
     path = tmp_path / "posts/02-second/index.ipynb"
     path.write_text(path.read_text().replace("image-alt: A grey gradient.", "picture-alt: x"))
-    with pytest.raises(preview.RenderError, match=r"02-second/index\.ipynb: unknown in the front matter: picture-alt"):
+    with pytest.raises(preview.RenderError, match=r"02-second/index\.ipynb.*picture-alt"):
         preview.render(tmp_path, tmp_path / "_site")
     path.write_text(path.read_text().replace("picture-alt: x", ""))
-    with pytest.raises(preview.RenderError, match="the front matter lacks image-alt"):
+    with pytest.raises(preview.RenderError, match=r"02-second/index\.ipynb.*image-alt"):
         preview.render(tmp_path, tmp_path / "_site")
 
 
@@ -220,7 +223,7 @@ def test_without_pandoc_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_without_pagefind_there_is_no_search(demo, tmp_path: Path, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(preview, "_pagefind", lambda: None)
+    monkeypatch.setitem(sys.modules, "pagefind", None)
     root = demo.make(tmp_path, demo.code("1", "1"))
     preview.render(root, tmp_path / "_site")
     assert "pagefind is not installed" in capsys.readouterr().out
@@ -230,7 +233,7 @@ def test_without_pagefind_there_is_no_search(demo, tmp_path: Path, monkeypatch, 
 def test_includes(tmp_path: Path) -> None:
     page = tmp_path / "a.qmd"
     page.write_text("---\ntitle: A\n---\nx\n\n{{< include part.md >}}\n")
-    with pytest.raises(cells.PageError, match=r"part\.md, which is missing"):
+    with pytest.raises(cells.PageError, match=r"part\.md"):
         cells.from_qmd(page)
     (tmp_path / "part.md").write_text("from the part")
     assert cells.from_qmd(page).markdown == "x\n\nfrom the part\n"
@@ -268,14 +271,14 @@ def test_quarto_is_used_where_it_is(demo, tmp_path: Path, monkeypatch: pytest.Mo
     assert (project / "posts/02-second/thumbnail.png").exists()
 
     monkeypatch.setenv("QUARTO_PATH", str(quarto(tmp_path, 1)))
-    with pytest.raises(ValueError, match="Quarto failed"):
+    with pytest.raises(ValueError, match="Quarto"):
         render.render(root, root / "_site")
 
 
 def test_engines(demo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = demo.make(tmp_path, demo.code("1", "1"))
     monkeypatch.setattr(render, "find_quarto", lambda: None)
-    with pytest.raises(ValueError, match="Quarto is not found"):
+    with pytest.raises(ValueError, match=r"Quarto.*QUARTO_PATH.*--engine preview"):
         render.render(root, root / "_site", engine="quarto")
-    with pytest.raises(ValueError, match="engine must be auto, quarto or preview, got 'hugo'"):
+    with pytest.raises(ValueError, match=r"engine.*auto.*quarto.*preview.*'hugo'"):
         render.render(root, root / "_site", engine="hugo")

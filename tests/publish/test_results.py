@@ -74,6 +74,13 @@ def test_without_records(root: Path) -> None:
     assert (root / "results/front.md").read_text() == results.MARK
 
 
+def page_of(root: Path, demo, **about: object) -> str:
+    """Return the results page of a project with one record, which says this."""
+    record = demo.code("r", demo.markdown("x", **{results.RECORD: demo.RECORD | about}))
+    (root / "posts/01-first/index.ipynb").write_text(json.dumps(demo.post("First things", 1, record)))
+    return results.write(root).read_text()
+
+
 def test_executed_copies_count(root: Path, demo, tmp_path: Path) -> None:
     copy = tmp_path / "copies/01-first/index.ipynb"
     copy.parent.mkdir(parents=True)
@@ -107,10 +114,11 @@ def test_targets(target: str, value: float, expected: bool | None) -> None:
         (512, "MiB", "512 MiB"),
     ],
 )
-def test_quantities(value: float, unit: str, expected: str) -> None:
-    assert results._quantity(value, unit) == expected
+def test_quantities(root: Path, demo, value: float, unit: str, expected: str) -> None:
+    kind = {"s": "time ratio", "MiB": "memory ratio"}[unit]
+    assert f"ours {expected}, theirs {expected}<" in page_of(root, demo, unit=kind, ours=value, theirs=value)
 
 
 @pytest.mark.parametrize(("value", "expected"), [(116765.4, "116,765"), (5, "5"), (0.98765, "0.988"), (1e12, "1e+12")])
-def test_numbers(value: float, expected: str) -> None:
-    assert results._number(value) == expected
+def test_numbers(root: Path, demo, value: float, expected: str) -> None:
+    assert f"| {expected} % |" in page_of(root, demo, unit="%", value=value)

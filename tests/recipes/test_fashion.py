@@ -65,7 +65,7 @@ def test_a_run_that_was_cut_off_ends_as_the_whole_one(name, small, tmp_path):
 
 
 def test_a_run_may_begin_with_what_ships(small):
-    with pytest.raises(ValueError, match=r"no weights from models/fashion/unet.*\n.*python -m recipes.fashion unet"):
+    with pytest.raises(ValueError, match=r"models/fashion/unet\.safetensors(.|\n)*python -m recipes\.fashion unet"):
         train("unet", epochs=1, from_shipped=True, **small)
     train("unet", epochs=2, **small)
     before = shipped(small, "unet")[0]
@@ -87,7 +87,7 @@ def test_a_run_that_ended_is_not_taken_up_again(small):
 
 def test_the_net_for_comparison_is_kept_apart_from_what_ships(small, monkeypatch, tmp_path):
     monkeypatch.setattr(fashion, "RUNS", tmp_path / "elsewhere")
-    with pytest.raises(ValueError, match="no weights from models/fashion/plain"):
+    with pytest.raises(ValueError, match=r"models/fashion/plain\.safetensors"):
         fashion.load("plain")
     path = train("plain", epochs=1, **{**small, "manifest": None})
     assert path == tmp_path / "elsewhere/models/fashion/plain.safetensors"
@@ -100,7 +100,7 @@ def test_a_part_is_refused(small, monkeypatch, capsys):
         command.data.load(""), source=data.Source("fashion_mnist", "part", "12,000 of 60,000", "abc")
     )
     monkeypatch.setattr(command.data, "load", lambda _: part)
-    with pytest.raises(ValueError, match="all the images are needed, got part, 12,000 of 60,000: set LIB_DATA"):
+    with pytest.raises(ValueError, match=r"12,000 of 60,000.*LIB_DATA"):
         train("unet", epochs=1, **small)
     assert command.main(["unet"]) == 2
     assert "set LIB_DATA" in capsys.readouterr().err

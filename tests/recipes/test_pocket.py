@@ -123,13 +123,13 @@ def test_too_large_a_folder_is_not_written(trained, tmp_path, monkeypatch):
     manifest = tmp_path / "manifest.json"
     manifest.write_text('{"files": {}}')
     monkeypatch.setattr(folder, "LARGEST", 1000)
-    with pytest.raises(ValueError, match="MiB, at most 0 may ship"):
+    with pytest.raises(ValueError, match=r"folder.* \d+\.\d MiB.* 0 "):
         folder.export(trained, manifest=manifest)
     assert list(tmp_path.iterdir()) == [manifest]
 
 
 def test_weights_of_another_text_encoder_are_named(trained, tokenizer):
-    with pytest.raises(ValueError, match=r"vae.safetensors: not the weights of this text encoder"):
+    with pytest.raises(ValueError, match=r"vae\.safetensors.*text encoder.*token_embedding\.weight"):
         stages.load_text_encoder(models.text_encoder(tokenizer), trained / "vae.safetensors")
 
 
@@ -143,7 +143,7 @@ def test_the_limit_counts_the_time_before_an_interruption():
     assert 0.5 <= again.progress < 0.6
     again.load_state_dict({"elapsed": 500.0})
     assert again.progress == 1
-    with pytest.raises(ValueError, match=r"more than 0 seconds, got -60"):
+    with pytest.raises(ValueError, match=r"0 seconds.*-60"):
         TimeLimit(-60)
 
 

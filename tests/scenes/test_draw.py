@@ -108,14 +108,14 @@ def test_things_stay_in_the_picture_and_apart(many):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Thing("cirle", "red"), "unknown shape 'cirle'; did you mean 'circle'"),
-        (lambda: Thing("circle", "rad"), "unknown colour 'rad'; did you mean 'red'"),
-        (lambda: Thing("circle", "red", radius=50), "radius must be from 3 to 32 pixels, got 50"),
-        (lambda: Thing("circle", "red", x=70), "x and y must be from 0 to 64"),
-        (lambda: Scene((Thing("circle", "red"),), "wite"), "unknown background 'wite'; did you mean 'white'"),
-        (lambda: Scene(()), "one or two things, got 0"),
-        (lambda: stack([]), "at least one scene"),
-        (lambda: sample(0, generator()), "at least one scene is needed, got 0"),
+        (lambda: Thing("cirle", "red"), "shape 'cirle'; did you mean 'circle'"),
+        (lambda: Thing("circle", "rad"), "colour 'rad'; did you mean 'red'"),
+        (lambda: Thing("circle", "red", radius=50), "radius.*3.*32.*50"),
+        (lambda: Thing("circle", "red", x=70), r"x.*y.*0.*64.*70 and 32\.0"),
+        (lambda: Scene((Thing("circle", "red"),), "wite"), "background 'wite'; did you mean 'white'"),
+        (lambda: Scene(()), "things.* 0"),
+        (lambda: stack([]), "scene"),
+        (lambda: sample(0, generator()), "scene.* 0"),
     ],
 )
 def test_what_cannot_be_drawn_is_named(make, message):

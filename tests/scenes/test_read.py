@@ -67,7 +67,7 @@ def test_it_is_silent_on_blends_noise_and_blanks(drawn):
 
 
 def test_a_picture_is_read_alone_and_nothing_else():
-    with pytest.raises(ValueError, match=r"a picture is \[3, 64, 64\], got \[1, 3, 64, 64\]"):
+    with pytest.raises(ValueError, match=r"picture.* \[3, 64, 64\].*\[1, 3, 64, 64\]"):
         read_scene(torch.zeros(1, 3, 64, 64))
-    with pytest.raises(ValueError, match="must be finite"):
+    with pytest.raises(ValueError, match=r"picture.*NaN"):
         read_scene(torch.full((3, 64, 64), float("nan")))

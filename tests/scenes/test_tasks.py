@@ -30,7 +30,7 @@ def test_tasks_hang_on_the_seed_alone():
     assert sample_tasks(9, seed=3) == MANY[:9]
     assert sample_tasks(9, seed=4) != MANY[:9]
     assert {len(task.source.things) for task in sample_tasks(9, seed=3, two=True)} == {2}
-    with pytest.raises(ValueError, match="at least one edit is needed, got 0"):
+    with pytest.raises(ValueError, match=r"edit.* 0"):
         sample_tasks(0, seed=0)
 
 

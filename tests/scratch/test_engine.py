@@ -1,6 +1,7 @@
 """The engine's values and gradients are torch's, on expressions that nobody chose."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -139,28 +140,28 @@ def test_nothing_is_lost_on_the_way_to_a_million():
 
 @pytest.mark.parametrize("other", ["2", None, [1.0], True, 1j, torch.tensor(1.0)])
 def test_what_is_no_real_number_is_refused(other):
-    kind = type(other).__name__
-    with pytest.raises(TypeError, match=f"one real number, got {kind}"):
+    told = f"Value.*{type(other).__name__}.*{re.escape(repr(other))}"
+    with pytest.raises(TypeError, match=told):
         Value(1.0) + other
-    with pytest.raises(TypeError, match=f"one real number, got {kind}"):
+    with pytest.raises(TypeError, match=told):
         Value(1.0) ** other
-    with pytest.raises(TypeError, match=f"one real number, got {kind}"):
+    with pytest.raises(TypeError, match=told):
         Value(other)
 
 
 @pytest.mark.parametrize(
     ("function", "error", "words"),
     [
-        (lambda: Value(3.0, "a") / Value(0.0, "b"), ZeroDivisionError, r"a = 3 / b = 0: the divisor is zero"),
+        (lambda: Value(3.0, "a") / Value(0.0, "b"), ZeroDivisionError, "a = 3 / b = 0"),
         (lambda: 1 / Value(0.0), ZeroDivisionError, "1 / 0"),
-        (lambda: Value(1.0) / 0, ZeroDivisionError, "divisor is zero"),
+        (lambda: Value(1.0) / 0, ZeroDivisionError, "1 / 0"),
         (lambda: Value(0.0, "a") ** -1, ZeroDivisionError, "a = 0"),
-        (lambda: Value(-8.0) ** 0.5, ValueError, "whole number"),
-        (lambda: Value(0.0) ** Value(2.0), ValueError, "positive base"),
-        (lambda: (-2) ** Value(2.0), ValueError, "positive base"),
+        (lambda: Value(-8.0) ** 0.5, ValueError, r"-8.*0\.5"),
+        (lambda: Value(0.0) ** Value(2.0), ValueError, r"0 \*\* 2"),
+        (lambda: (-2) ** Value(2.0), ValueError, r"-2 \*\* 2"),
         (lambda: Value(0.0, "p").log(), ValueError, "p = 0"),
         (lambda: Value(710.0, "z").exp(), OverflowError, "z = 710"),
-        (lambda: Value(10.0) ** 400, OverflowError, "too large"),
+        (lambda: Value(10.0) ** 400, OverflowError, "400"),
     ],
 )
 def test_what_has_no_result_is_named(function, error, words):

@@ -77,7 +77,7 @@ def test_it_is_laid_out_the_same_each_time():
 
 
 def test_what_cannot_be_drawn_is_refused():
-    with pytest.raises(TypeError, match="graph of a Value, got float"):
+    with pytest.raises(TypeError, match=r"Value.*float"):
         draw_graph(3.0)
-    with pytest.raises(ValueError, match="101 numbers cannot be read; draw_graph takes at most 60"):
+    with pytest.raises(ValueError, match=r"101 numbers.* 60"):
         draw_graph(sum([Value(1.0) for _ in range(50)]))

@@ -157,24 +157,27 @@ def test_any_optimiser_can_use_the_gradients():
 @pytest.mark.parametrize(
     ("function", "words"),
     [
-        (lambda: Linear(3, 2)(torch.ones(5, 4)), r"Linear\(3, 2\) takes \[n, 3\], got \[5, 4\]"),
-        (lambda: Linear(3, 2)(torch.ones(3)), r"takes \[n, 3\], got \[3\]"),
-        (lambda: Linear(3, 2)(torch.ones(5, 3).double()), r"holds torch.float32, got an input of torch.float64"),
-        (lambda: Linear(3, 2)(torch.ones(5, 3, dtype=torch.uint8)), r"torch.uint8"),
-        (lambda: Linear(0, 2), "at least one input"),
-        (lambda: ReLU()(torch.ones(2, dtype=torch.int64)), r"ReLU takes floating-point numbers, got torch.int64"),
-        (lambda: MSE()(torch.ones(4, 1), torch.ones(4)), r"equal shapes, got \[4, 1\] and \[4\]"),
-        (lambda: MSE()(torch.ones(4), torch.ones(4, 1)), r"equal shapes, got \[4\] and \[4, 1\]"),
-        (lambda: MSE()(torch.ones(4), torch.ones(4, dtype=torch.int64)), "convert the targets"),
-        (lambda: MSE()(torch.ones(4, dtype=torch.int64), torch.ones(4, dtype=torch.int64)), "floating-point"),
-        (lambda: MSE()(torch.ones(0, 1), torch.ones(0, 1)), r"empty batch has no mean, got shape \[0, 1\]"),
-        (lambda: SoftmaxCrossEntropy()(torch.ones(0, 3), torch.ones(0, dtype=torch.int64)), "empty batch"),
-        (lambda: SoftmaxCrossEntropy()(torch.ones(2, 3), torch.tensor([0, 3])), "from 0 to 2 for 3 classes, got 3"),
-        (lambda: SoftmaxCrossEntropy()(torch.ones(2, 3), torch.tensor([-1, 0])), "from 0 to 2 for 3 classes, got -1"),
-        (lambda: SoftmaxCrossEntropy()(torch.ones(2, 3), torch.tensor([0.0, 1.0])), "int64.*got torch.float32"),
-        (lambda: SoftmaxCrossEntropy()(torch.ones(2, 3), torch.tensor([[0], [1]])), r"got \[2, 3\] and \[2, 1\]"),
-        (lambda: SoftmaxCrossEntropy()(torch.ones(3), torch.tensor([0, 1, 1])), r"logits \[n, classes\]"),
-        (lambda: SoftmaxCrossEntropy()(torch.ones(2, 3).long(), torch.tensor([0, 1])), "floating-point"),
+        (lambda: Linear(3, 2)(torch.ones(5, 4)), r"Linear\(3, 2\).*\[n, 3\].*\[5, 4\]"),
+        (lambda: Linear(3, 2)(torch.ones(3)), r"Linear\(3, 2\).*\[n, 3\].*\[3\]"),
+        (lambda: Linear(3, 2)(torch.ones(5, 3).double()), r"Linear\(3, 2\).*torch\.float32.*torch\.float64"),
+        (lambda: Linear(3, 2)(torch.ones(5, 3, dtype=torch.uint8)), r"Linear\(3, 2\).*torch\.float32.*torch\.uint8"),
+        (lambda: Linear(0, 2), "Linear.* 0 and 2"),
+        (lambda: ReLU()(torch.ones(2, dtype=torch.int64)), r"ReLU.*torch\.int64"),
+        (lambda: MSE()(torch.ones(4, 1), torch.ones(4)), r"MSE.*\[4, 1\] and \[4\]"),
+        (lambda: MSE()(torch.ones(4), torch.ones(4, 1)), r"MSE.*\[4\] and \[4, 1\]"),
+        (lambda: MSE()(torch.ones(4), torch.ones(4, dtype=torch.int64)), r"MSE.*torch\.int64"),
+        (lambda: MSE()(torch.ones(4, dtype=torch.int64), torch.ones(4, dtype=torch.int64)), r"MSE.*torch\.int64"),
+        (lambda: MSE()(torch.ones(0, 1), torch.ones(0, 1)), r"MSE.*\[0, 1\]"),
+        (lambda: SoftmaxCrossEntropy()(torch.ones(0, 3), torch.ones(0, dtype=torch.int64)), r"CrossEntropy.*\[0, 3\]"),
+        (lambda: SoftmaxCrossEntropy()(torch.ones(2, 3), torch.tensor([0, 3])), "0 to 2.*3 classes.* 3"),
+        (lambda: SoftmaxCrossEntropy()(torch.ones(2, 3), torch.tensor([-1, 0])), "0 to 2.*3 classes.* -1"),
+        (lambda: SoftmaxCrossEntropy()(torch.ones(2, 3), torch.tensor([0.0, 1.0])), r"int64.*torch\.float32"),
+        (
+            lambda: SoftmaxCrossEntropy()(torch.ones(2, 3), torch.tensor([[0], [1]])),
+            r"CrossEntropy.*\[2, 3\] and \[2, 1\]",
+        ),
+        (lambda: SoftmaxCrossEntropy()(torch.ones(3), torch.tensor([0, 1, 1])), r"\[n, classes\].*\[3\]"),
+        (lambda: SoftmaxCrossEntropy()(torch.ones(2, 3).long(), torch.tensor([0, 1])), r"CrossEntropy.*torch\.int64"),
     ],
 )
 def test_what_does_not_fit_is_refused(function, words):
@@ -182,21 +185,23 @@ def test_what_does_not_fit_is_refused(function, words):
         function()
 
 
-@pytest.mark.parametrize("layer", [Linear(2, 3), ReLU(), Sequential(Linear(2, 3))])
-def test_there_is_no_way_back_before_the_call(layer):
-    with pytest.raises(RuntimeError, match="call it before backward"):
+@pytest.mark.parametrize(
+    ("layer", "name"), [(Linear(2, 3), "Linear"), (ReLU(), "ReLU"), (Sequential(Linear(2, 3)), "Linear")]
+)
+def test_there_is_no_way_back_before_the_call(layer, name):
+    with pytest.raises(RuntimeError, match=f"{name}.*backward"):
         layer.backward(torch.ones(4, 3))
 
 
 @pytest.mark.parametrize("loss", [MSE(), SoftmaxCrossEntropy()])
 def test_there_is_no_way_back_before_the_loss(loss):
-    with pytest.raises(RuntimeError, match="call it before backward"):
+    with pytest.raises(RuntimeError, match=f"{type(loss).__name__}.*backward"):
         loss.backward()
 
 
 @pytest.mark.parametrize("layer", [Linear(2, 3), ReLU()])
 def test_the_gradient_has_the_shape_of_the_output(layer):
     output = layer(torch.ones(4, 2))
-    with pytest.raises(ValueError, match=r"shape of the output, \[4, \d\], got \[4, 7\]"):
+    with pytest.raises(ValueError, match=rf"{type(layer).__name__}.*\[4, {output.shape[1]}\].*\[4, 7\]"):
         layer.backward(torch.ones(4, 7))
     assert layer.backward(torch.ones_like(output)).shape == (4, 2)

@@ -144,20 +144,20 @@ def test_l2_and_decoupled_decay_differ_where_gradients_do():
 @pytest.mark.parametrize(
     ("kind", "options", "words"),
     [
-        (SGD, {"lr": -0.1}, "SGD: lr must be a number from 0, finite, got -0.1"),
-        (SGD, {"lr": float("nan")}, "lr must be"),
-        (SGD, {"lr": float("inf")}, "lr must be"),
-        (SGD, {"lr": "0.1"}, "lr must be a number"),
-        (SGD, {"lr": True}, "lr must be a number"),
-        (SGD, {"momentum": -1}, "momentum must be"),
-        (SGD, {"weight_decay": -1e-4}, "weight_decay must be"),
-        (SGD, {"nesterov": True}, "nesterov=True looks ahead along the momentum"),
-        (RMSProp, {"alpha": 1.0}, "alpha must be a number from 0, below 1, got 1.0"),
-        (RMSProp, {"eps": -1.0}, "eps must be"),
-        (Adam, {"betas": (0.9, 1.0)}, r"betas must be two numbers from 0, below 1, got \(0.9, 1.0\)"),
-        (Adam, {"betas": 0.9}, "betas must be two numbers"),
-        (AdamW, {"betas": (0.9, 0.99, 0.999)}, "betas must be two numbers"),
-        (AdamW, {"eps": None}, "eps must be"),
+        (SGD, {"lr": -0.1}, r"SGD.*lr.*0.*-0\.1"),
+        (SGD, {"lr": float("nan")}, "lr.*0.*nan"),
+        (SGD, {"lr": float("inf")}, "lr.*0.*inf"),
+        (SGD, {"lr": "0.1"}, r"lr.*'0\.1'"),
+        (SGD, {"lr": True}, "lr.*True"),
+        (SGD, {"momentum": -1}, "momentum.*0.*-1"),
+        (SGD, {"weight_decay": -1e-4}, r"weight_decay.*0.*-0\.0001"),
+        (SGD, {"nesterov": True}, "nesterov=True.*momentum"),
+        (RMSProp, {"alpha": 1.0}, r"alpha.*0.*1.*1\.0"),
+        (RMSProp, {"eps": -1.0}, r"eps.*0.*-1\.0"),
+        (Adam, {"betas": (0.9, 1.0)}, r"betas.*0.*1.*\(0\.9, 1\.0\)"),
+        (Adam, {"betas": 0.9}, r"betas.*0\.9"),
+        (AdamW, {"betas": (0.9, 0.99, 0.999)}, r"betas.*\(0\.9, 0\.99, 0\.999\)"),
+        (AdamW, {"eps": None}, "eps.*None"),
     ],
 )
 def test_bad_hyper_parameters_are_refused(kind, options, words):
@@ -168,7 +168,7 @@ def test_bad_hyper_parameters_are_refused(kind, options, words):
 
 
 def test_unknown_options_get_the_nearest():
-    with pytest.raises(ValueError, match="AdamW has no option 'weight_deacy'; did you mean 'weight_decay'"):
+    with pytest.raises(ValueError, match=r"AdamW.*'weight_deacy'; did you mean 'weight_decay'"):
         AdamW([{"params": parameters(), "weight_deacy": 0.1}])
     with pytest.raises(TypeError, match="momentun"):
         SGD(parameters(), momentun=0.9)
@@ -179,7 +179,7 @@ def test_unknown_options_get_the_nearest():
 def test_an_optimiser_must_say_how_a_parameter_moves():
     weight = torch.ones(1)
     weight.grad = torch.ones(1)
-    with pytest.raises(NotImplementedError, match="define update"):
+    with pytest.raises(NotImplementedError, match=r"Optimiser.*update"):
         Optimiser([weight], {"lr": 0.1}).step()
 
 

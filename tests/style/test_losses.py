@@ -88,6 +88,7 @@ def test_an_objective_adds_up_losses_times_their_weights():
     )
     assert objective(torch.cat([x, x])).item() == pytest.approx(2 * sum(parts.values()))
     assert objective.parts(x)["style"].shape == (1,)
+    assert set(Objective(objective.extract, **targets).parts(x)) == {"content", "style"}  # no variation unless asked
 
 
 def test_shapes_that_do_not_fit_are_named():

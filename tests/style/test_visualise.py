@@ -1,5 +1,7 @@
 """What a feature likes is found: a colour where it is a colour, more of the feature in any case, and the same again."""
 
+import re
+
 import pytest
 import torch
 from numpy.testing import assert_allclose
@@ -46,5 +48,5 @@ def test_waves_are_as_strong_at_every_frequency_as_in_photographs():
 
 def test_a_channel_that_is_not_there_is_named(net):
     for channels in ([6], [-1], []):
-        with pytest.raises(ValueError, match=r"'conv2_1'.*0 to 5"):
+        with pytest.raises(ValueError, match=rf"'conv2_1'.*0 to 5.*{re.escape(str(channels))}"):
             visualise_channels(net.float(), "conv2_1", channels, size=32)

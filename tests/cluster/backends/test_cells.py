@@ -103,9 +103,10 @@ def test_a_grid_fits_up_to_three_dimensions_and_2_to_the_62():
 
 @pytest.mark.parametrize("data", [torch.zeros(5, 4), torch.tensor([[0.0, 0, 0], [1e9, 1e9, 1e9]])])
 def test_a_grid_that_does_not_fit_is_refused(data):
-    with pytest.raises(ValueError, match=rf"up to 3 dimensions and 2\^62 cells, got \[{len(data)}, {data.shape[1]}\]"):
+    told = rf"cells.* 3 dim.*2\^62.*\[{len(data)}, {data.shape[1]}\]"
+    with pytest.raises(ValueError, match=told):
         cells.shift(data.double(), 1.0, "flat")
-    with pytest.raises(ValueError, match="cells"):
+    with pytest.raises(ValueError, match=told):
         cells.shift(data.double(), 0.1, "gaussian", 10.0)
 
 

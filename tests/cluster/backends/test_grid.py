@@ -114,7 +114,7 @@ def test_a_crowd_just_in_sight_of_one_point_is_not_cut_off(far):
 
 
 def test_four_dimensions_are_refused():
-    with pytest.raises(ValueError, match=r"a grid is for up to 3 dimensions, got \[5, 4\]"):
+    with pytest.raises(ValueError, match=r"grid.* 3 dim.*\[5, 4\]"):
         grid.shift(torch.zeros(5, 4, dtype=torch.float64), 1.0)
 
 

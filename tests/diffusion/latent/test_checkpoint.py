@@ -24,9 +24,9 @@ TENSORS = {"text_encoder": ".layer_norm1.weight", "vae": "decoder.conv_in.weight
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        (lambda tensors, key: tensors.pop(key), "{key} is missing"),
-        (lambda tensors, key: tensors.update({key: torch.zeros(3, 2)}), r"{key} is \[3, 2\], expected \[\d.*\]"),
-        (lambda tensors, key: tensors.update({"more.weight": torch.zeros(2)}), "more.weight is not one of its own"),
+        (lambda tensors, key: tensors.pop(key), "{key}"),
+        (lambda tensors, key: tensors.update({key: torch.zeros(3, 2)}), r"{key}.*\[3, 2\].*\[\d.*\]"),
+        (lambda tensors, key: tensors.update({"more.weight": torch.zeros(2)}), r"more\.weight"),
     ],
 )
 def test_a_missing_an_extra_and_a_misshapen_tensor_are_named(copy, part, change, fault):
@@ -39,7 +39,7 @@ def test_a_missing_an_extra_and_a_misshapen_tensor_are_named(copy, part, change,
 
 def test_of_many_wrong_tensors_some_are_named_and_all_counted(copy):
     spoil(copy / "unet" / WEIGHTS["unet"], lambda tensors: [tensors.pop(key) for key in list(tensors)[:10]])
-    with pytest.raises(ValueError, match=r"is missing, .* is missing, .* is missing and 7 more; fetch"):
+    with pytest.raises(ValueError, match=r"conv_in\.bias.*conv_in\.weight.*conv_norm_out\.bias.* 7 more.*fetch"):
         Parts.load(copy)
 
 
@@ -81,20 +81,20 @@ def test_a_missing_file_and_broken_json_are_named(copy, file, part, content):
         path.unlink()
     else:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(ValueError, match=rf"{part}.* {path.name}.*; fetch|{file} is broken .*; fetch"):
+    with pytest.raises(ValueError, match=rf"{part}[ /]+.*{path.name}.*fetch"):
         Parts.load(copy)
 
 
 def test_a_broken_index_is_named(copy):
     (copy / "model_index.json").write_text("{")
-    with pytest.raises(ValueError, match=r"model_index\.json is broken \(.*\); fetch"):
+    with pytest.raises(ValueError, match=r"model_index\.json.*fetch"):
         Parts.load(copy)
 
 
 def test_a_part_that_the_index_leaves_out_is_missing(copy):
     index = json.loads((copy / "model_index.json").read_text())
     (copy / "model_index.json").write_text(json.dumps({**index, "vae": [None, None]}))
-    with pytest.raises(ValueError, match="the part 'vae' is missing"):
+    with pytest.raises(ValueError, match="'vae'"):
         Parts.load(copy)
 
 
@@ -112,7 +112,7 @@ def test_a_vocabulary_with_its_merges_is_a_tokenizer_and_one_of_them_is_none(cop
     prompt = "a small red star on a striped background"
     assert Parts.load(copy).tokenizer(prompt).input_ids == parts.tokenizer(prompt).input_ids
     (copy / "tokenizer" / "merges.txt").unlink()
-    with pytest.raises(ValueError, match=r"tokenizer has no tokenizer\.json, nor vocab\.json with merges\.txt; fetch"):
+    with pytest.raises(ValueError, match=r"tokenizer\.json.*vocab\.json.*merges\.txt.*fetch"):
         Parts.load(copy)
 
 
@@ -120,17 +120,17 @@ def test_a_tokenizer_of_no_use_or_of_another_text_encoder_is_named(copy):
     path = copy / "tokenizer" / "tokenizer.json"
     whole = path.read_text()
     path.write_text('{"model": 3}')
-    with pytest.raises(ValueError, match=r"the tokenizer is broken \(.*\); fetch"):
+    with pytest.raises(ValueError, match=r"copy: .*tokenizer.*fetch"):
         Parts.load(copy)
     path.write_text(whole)
     config = copy / "tokenizer" / "tokenizer_config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "model_max_length": 77}))
-    with pytest.raises(ValueError, match=r"tokenizer .* prompts of 77.* text_encoder .* 24"):
+    with pytest.raises(ValueError, match=r"tokenizer .* 77.* text_encoder .* 24"):
         Parts.load(copy)
 
 
 def test_a_variant_alone_is_named(copy):
     for weights in (copy / part / name for part, name in WEIGHTS.items()):
         weights.rename(weights.with_suffix(".fp16.safetensors"))
-    with pytest.raises(ValueError, match=r"text_encoder has no model\.safetensors, only the variant fp16.* rename"):
+    with pytest.raises(ValueError, match=r"text_encoder.*model\.safetensors.*fp16.*rename"):
         Parts.load(copy)

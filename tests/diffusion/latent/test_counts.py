@@ -21,24 +21,24 @@ def image(n=1, value=None):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda p: text_to_image(p, THREE, negative=TWO), "got 3 prompts, 2 negative prompts: of each there must be"),
-        (lambda p: text_to_image(p, TWO, latents=torch.zeros(3, 4, 16, 16)), "2 prompts, 1 negative prompts, 3 lat"),
-        (lambda p: text_to_image(p, TWO, latents=torch.zeros(4, 16, 16)), r"must be a tensor \[n, 4, h/2, w/2\]"),
-        (lambda p: text_to_image(p, TWO, latents=np.zeros((2, 4, 16, 16))), "got ndarray"),
-        (lambda p: image_to_image(p, image(2), THREE), "got 2 images, 3 prompts, 1 negative prompts"),
-        (lambda p: image_to_image(p, image(3), TWO[0], negative=TWO), "got 3 images, 1 prompts, 2 negative prompts"),
-        (lambda p: inpaint(p, image(2), torch.ones(3, 32, 32), TWO), "got 3 for 2 images"),
-        (lambda p: inpaint(p, image(2), FULL, THREE), "got 2 images, 3 prompts"),
-        (lambda p: invert(p, image(2), THREE), "got 2 images, 3 prompts"),
-        (lambda p: diffedit(p, image(2), THREE, "b"), "got 2 images, 3 sources, 1 targets"),
-        (lambda p: diffedit(p, image(), TWO, THREE), "got 1 images, 2 sources, 3 targets"),
-        (lambda p: diffedit(p, image(2), "a", "b", mask=torch.ones(3, 32, 32)), "got 3 for 2 images"),
-        (lambda p: difference(p, image(2), "a", THREE), "got 2 images, 1 sources, 3 targets"),
-        (lambda p: text_to_image(p, None), "prompts must be a text or several, got None"),
-        (lambda p: text_to_image(p, [1, 2]), r"prompts must be a text or several, got \[1, 2\]"),
-        (lambda p: text_to_image(p, TWO, seed=-1), "seed and first must be at least 0, got seed -1"),
-        (lambda p: text_to_image(p, TWO, steps=1000), "1000 steps, leading, with offset 1 go from 1000 to 1"),
-        (lambda p: text_to_image(p, TWO, steps=0), "steps must be from 1 to the schedule's 1000, got 0"),
+        (lambda p: text_to_image(p, THREE, negative=TWO), "3 prompts, 2 negative prompts"),
+        (lambda p: text_to_image(p, TWO, latents=torch.zeros(3, 4, 16, 16)), "2 prompts, .* 3 latents"),
+        (lambda p: text_to_image(p, TWO, latents=torch.zeros(4, 16, 16)), r"latents.*\[n, 4, h/2, w/2\].*\[4, 16, 1"),
+        (lambda p: text_to_image(p, TWO, latents=np.zeros((2, 4, 16, 16))), r"latents.*\[n, 4, h/2, w/2\].*ndarray"),
+        (lambda p: image_to_image(p, image(2), THREE), "2 images, 3 prompts, 1 negative prompts"),
+        (lambda p: image_to_image(p, image(3), TWO[0], negative=TWO), "3 images, 1 prompts, 2 negative prompts"),
+        (lambda p: inpaint(p, image(2), torch.ones(3, 32, 32), TWO), "mask.* 3 for 2 images"),
+        (lambda p: inpaint(p, image(2), FULL, THREE), "2 images, 3 prompts"),
+        (lambda p: invert(p, image(2), THREE), "2 images, 3 prompts"),
+        (lambda p: diffedit(p, image(2), THREE, "b"), "2 images, 3 sources, 1 targets"),
+        (lambda p: diffedit(p, image(), TWO, THREE), "1 images, 2 sources, 3 targets"),
+        (lambda p: diffedit(p, image(2), "a", "b", mask=torch.ones(3, 32, 32)), "mask.* 3 for 2 images"),
+        (lambda p: difference(p, image(2), "a", THREE), "2 images, 1 sources, 3 targets"),
+        (lambda p: text_to_image(p, None), "prompts.*None"),
+        (lambda p: text_to_image(p, [1, 2]), r"prompts.*\[1, 2\]"),
+        (lambda p: text_to_image(p, TWO, seed=-1), "seed.*0.*-1"),
+        (lambda p: text_to_image(p, TWO, steps=1000), "1000 steps.*leading.*offset 1.*1000"),
+        (lambda p: text_to_image(p, TWO, steps=0), "steps.*1.*1000.* 0"),
     ],
 )  # fmt: skip
 def test_what_does_not_match_is_named(parts, call, message):
@@ -60,7 +60,7 @@ def test_masks_of_all_kinds_are_one(parts):
     kinds = [torch.from_numpy(half), half, half.astype(bool), Image.fromarray(half * 255), Image.fromarray(half > 0)]
     drawn = [inpaint(parts, image(), mask, "a star", steps=2) for mask in kinds]
     assert all(torch.equal(drawn[0], other) for other in drawn[1:])
-    with pytest.raises(ValueError, match=r"a mask is 0 or 1, got values from 0 to 0\.5"):
+    with pytest.raises(ValueError, match=r"mask.*0 or 1.*0 to 0\.5"):
         inpaint(parts, image(), Image.fromarray(half * 128), "a star", steps=2)
 
 

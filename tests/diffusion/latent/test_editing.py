@@ -96,10 +96,10 @@ def test_diffedit_takes_a_mask_and_an_empty_one_gives_the_picture_back(parts):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda p: inpaint(p, image(), torch.ones(31, 32), "a"), r"a mask must be \[32, 32\] pixels, or \[16, 16\]"),
-        (lambda p: inpaint(p, image(), torch.full((32, 32), 0.5), "a"), "a mask is 0 or 1, got values from 0.5"),
-        (lambda p: inpaint(p, image(), torch.ones(32, 32), "a", strength=2), "strength must be above 0"),
-        (lambda p: diffedit(p, image(), "a", "b", strength=0.0), "strength must be above 0 and at most 1, got 0.0"),
+        (lambda p: inpaint(p, image(), torch.ones(31, 32), "a"), r"mask.*\[32, 32\].*\[16, 16\].*31, 32\]"),
+        (lambda p: inpaint(p, image(), torch.full((32, 32), 0.5), "a"), r"mask.*0 or 1.*0\.5"),
+        (lambda p: inpaint(p, image(), torch.ones(32, 32), "a", strength=2), "strength.*0.*1.* 2"),
+        (lambda p: diffedit(p, image(), "a", "b", strength=0.0), r"strength.*0.*1.*0\.0"),
     ],
 )
 def test_settings_out_of_range_are_named(parts, call, message):
@@ -115,9 +115,9 @@ def test_a_step_that_breaks_is_named_and_so_is_a_part(parts):
         calls.append(t)
         return x * (float("nan") if len(calls) > 2 else 0), x
 
-    with pytest.raises(FloatingPointError, match="NaN or infinity in step 2, at time 251"):
+    with pytest.raises(FloatingPointError, match=r"NaN.*step 2.*time 251"):
         masked_ddim(parts, breaks, x, ts, torch.ones(1, 1, 16, 16), lambda step: x)
-    with pytest.raises(FloatingPointError, match=r"from the latents to be decoded, in torch\.float32"):
+    with pytest.raises(FloatingPointError, match=r"NaN.*latents.*torch\.float32"):
         decode(parts, x * float("nan"))
-    with pytest.raises(FloatingPointError, match="from the decoder of the autoencoder"):
+    with pytest.raises(FloatingPointError, match=r"NaN.*decoder.*torch\.float32"):
         decode(parts, x + 3e38)

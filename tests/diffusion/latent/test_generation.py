@@ -75,13 +75,13 @@ def test_any_sampler_draws(parts, sampler):
 
 
 def test_guidance_needs_something_to_go_away_from(parts):
-    with pytest.raises(ValueError, match="guidance 3 needs an encoded prompt to go away from"):
+    with pytest.raises(ValueError, match=r"guidance 3.*uncond"):
         text_denoiser(parts, encode_prompt(parts, "a"), None, 3.0)
 
 
 @pytest.mark.parametrize("guidance", [-1.0, float("nan"), float("inf")])
 def test_guidance_out_of_range_is_named(parts, guidance):
-    with pytest.raises(ValueError, match=f"guidance must be at least 0 and finite, got {guidance}"):
+    with pytest.raises(ValueError, match=f"guidance.*0.*{guidance}"):
         text_to_image(parts, PROMPT, guidance=guidance, steps=1)
 
 
@@ -91,7 +91,7 @@ def test_strength_keeps_a_part_of_the_steps(parts):
     assert torch.equal(truncate_timesteps(all_times, 1.0), all_times)
     assert len(truncate_timesteps(all_times, 0.01)) == 1
     for wrong in (0.0, 1.5):
-        with pytest.raises(ValueError, match="strength must be above 0 and at most 1"):
+        with pytest.raises(ValueError, match=f"strength.*0.*1.*{wrong}"):
             truncate_timesteps(all_times, wrong)
 
 
@@ -111,7 +111,7 @@ def test_as_many_steps_are_kept_as_the_pipeline_keeps_but_for_its_rounding(steps
 
 def test_odd_sizes_are_refused_and_others_drawn(parts):
     assert text_to_image(parts, PROMPT, steps=2, size=(32, 48)).shape == (1, 3, 32, 48)
-    with pytest.raises(ValueError, match="multiples of 4, got 33 and 32"):
+    with pytest.raises(ValueError, match=r"height.*width.* 4.*33 and 32"):
         text_to_image(parts, PROMPT, steps=2, size=(33, 32))
 
 

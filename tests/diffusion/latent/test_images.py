@@ -51,10 +51,10 @@ def test_pictures_of_pillow_are_read_as_everywhere(parts, image, wanted):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (torch.zeros(1, 3, 30, 32), r"sides must be multiples of 4 pixels, got \[30, 32\]"),
-        (torch.zeros(1, 1, 32, 32), r"must be float \[n, 3, h, w\], got torch.float32 \[1, 1, 32, 32\]"),
-        (torch.full((3, 32, 32), 255.0), r"must be in \[0, 1\], got 255 to 255"),
-        (np.zeros((32, 32, 3)), r"an array must be uint8 .*, got float64"),
+        (torch.zeros(1, 3, 30, 32), r"sides.* 4 .*\[30, 32\]"),
+        (torch.zeros(1, 1, 32, 32), r"images.*\[n, 3, h, w\].*\[1, 1, 32, 32\]"),
+        (torch.full((3, 32, 32), 255.0), r"images.*\[0, 1\].*255 to 255"),
+        (np.zeros((32, 32, 3)), r"array.*uint8.*float64"),
     ],
 )
 def test_what_is_no_picture_is_named(parts, wrong, message):

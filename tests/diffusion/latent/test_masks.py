@@ -114,16 +114,16 @@ def test_white_may_change_in_every_mode_of_pillow(parts, kind):
 
 
 def test_a_mask_in_colour_is_refused(parts):
-    with pytest.raises(ValueError, match="a mask is 0 or 1"):
+    with pytest.raises(ValueError, match=r"mask.*0 or 1.*0\.333"):
         prepare_mask(parts, Image.new("RGB", (32, 32), (255, 0, 0)), torch.zeros(1, 4, 16, 16))
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda p: edit_mask(p, image(), "a", "b", threshold=1.0), "threshold must be between 0 and 1, got 1.0"),
-        (lambda p: edit_mask(p, image(), "a", "b", quantile=0), "quantile must be above 0 and at most 1, got 0"),
-        (lambda p: difference(p, image(), "a", "b", draws=0), "draws must be at least 1, got 0"),
+        (lambda p: edit_mask(p, image(), "a", "b", threshold=1.0), r"threshold.*0.*1.*1\.0"),
+        (lambda p: edit_mask(p, image(), "a", "b", quantile=0), "quantile.*0.*1.* 0"),
+        (lambda p: difference(p, image(), "a", "b", draws=0), "draws.*1.* 0"),
     ],
 )
 def test_settings_out_of_range_are_named(parts, call, message):

@@ -67,33 +67,33 @@ def test_zero_terminal_snr_is_the_schedulers(copy):
     assert parts.schedule.final_alpha_bar == pytest.approx(scheduler.final_alpha_cumprod.item(), abs=1e-6)
     assert text_to_image(parts, "a star", steps=3).isfinite().all()
     write(copy, prediction_type="epsilon")
-    with pytest.raises(ValueError, match="must predict v or x0, got 'noise'"):
+    with pytest.raises(ValueError, match=r"v or x0.*'noise'"):
         Parts.load(copy)
 
 
 @pytest.mark.parametrize("setting", ["clip_sample", "thresholding", "use_karras_sigmas"])
 def test_a_setting_that_is_not_obeyed_is_refused(copy, setting):
     write(copy, **{setting: True})
-    with pytest.raises(ValueError, match=f"the scheduler asks for {setting}, which is not done here"):
+    with pytest.raises(ValueError, match=f"{setting}.*false"):
         Parts.load(copy)
     write(copy, **{setting: False}, timestep_spacing="random")
-    with pytest.raises(ValueError, match="timestep_spacing is 'random', known are leading, linspace, trailing"):
+    with pytest.raises(ValueError, match=r"timestep_spacing.*'random'.*leading, linspace, trailing"):
         Parts.load(copy)
 
 
 def test_unknown_betas_and_predictions_are_named(copy):
-    with pytest.raises(ValueError, match="betas are 'sigmoid', known are linear, scaled_linear"):
+    with pytest.raises(ValueError, match=r"'sigmoid'.*linear, scaled_linear, squaredcos_cap_v2"):
         schedule_from_config({"beta_schedule": "sigmoid"})
     path = copy / "scheduler" / "scheduler_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "prediction_type": "flow"}))
-    with pytest.raises(ValueError, match="predicts 'flow', known are epsilon"):
+    with pytest.raises(ValueError, match=r"'flow'.*epsilon, v_prediction, sample"):
         Parts.load(copy)
 
 
 @pytest.mark.parametrize("part", ["tokenizer", "text_encoder", "vae", "unet", "scheduler"])
 def test_a_part_that_is_missing_is_named(copy, part):
     shutil.rmtree(copy / part)
-    with pytest.raises(ValueError, match=f"the part '{part}' is missing; fetch the whole checkpoint"):
+    with pytest.raises(ValueError, match=f"{copy}.*'{part}'.*fetch the whole checkpoint"):
         Parts.load(copy)
 
 
@@ -101,10 +101,10 @@ def test_broken_and_pickled_weights_are_named_and_not_read(copy):
     weights = copy / "vae" / "diffusion_pytorch_model.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match=r"vae/diffusion_pytorch_model.safetensors is broken"):
+    with pytest.raises(ValueError, match=r"vae/diffusion_pytorch_model\.safetensors.*fetch"):
         Parts.load(copy)
     weights.rename(weights.with_name("diffusion_pytorch_model.bin"))
-    with pytest.raises(ValueError, match=r"vae has no .*safetensors \(diffusion_pytorch_model.bin may run code"):
+    with pytest.raises(ValueError, match=r"vae.*safetensors.*diffusion_pytorch_model\.bin"):
         Parts.load(copy)
 
 
@@ -112,20 +112,20 @@ def test_another_family_is_named(copy):
     index = copy / "model_index.json"
     config = json.loads(index.read_text())
     index.write_text(json.dumps({**config, "_class_name": "StableDiffusionXLPipeline", "text_encoder_2": ["x", "y"]}))
-    with pytest.raises(ValueError, match="a StableDiffusionXLPipeline; Stable Diffusion 1 and 2 are understood"):
+    with pytest.raises(ValueError, match=r"StableDiffusionXLPipeline.*Stable Diffusion 1 and 2"):
         Parts.load(copy)
     index.unlink()
-    with pytest.raises(ValueError, match=r"no model_index\.json"):
+    with pytest.raises(ValueError, match=r"model_index\.json"):
         Parts.load(copy)
 
 
 def test_half_precision_on_a_cpu_is_refused(stable_folder):
-    with pytest.raises(ValueError, match=r"torch\.float16 is for GPUs"):
+    with pytest.raises(ValueError, match=r"torch\.float16.*CPU.*float32"):
         Parts.load(stable_folder, dtype=torch.float16)
 
 
 def test_what_is_neither_a_folder_nor_on_the_hub_is_named():
-    with pytest.raises(ValueError, match=r"no folder '\./nowhere'"):
+    with pytest.raises(ValueError, match=r"'\./nowhere'.*'pocket'"):
         Parts.load("./nowhere")
 
 
@@ -169,11 +169,11 @@ def test_a_checkpoint_is_fetched_once_and_without_its_pickles(hub, parts):
 
 
 def test_what_the_hub_does_not_have_is_named(hub):
-    with pytest.raises(ValueError, match="owner/name has no revision 'elsewhere': look it up on the hub"):
+    with pytest.raises(ValueError, match=r"owner/name.*'elsewhere'.*hub"):
         Parts.load("owner/name", revision="elsewhere")
-    with pytest.raises(ValueError, match="owner/other: not on the hub, or behind a licence"):
+    with pytest.raises(ValueError, match=r"owner/other.*hub.*licence"):
         Parts.load("owner/other")
-    with pytest.raises(ValueError, match="owner/name is not in the cache and the hub is out of reach"):
+    with pytest.raises(ValueError, match=r"owner/name.*cache.*hub.*'pocket'"):
         Parts.load("owner/name", network=False)
     assert hub == []
 
@@ -196,9 +196,9 @@ def test_stable_diffusion_is_pinned_and_another_revision_may_be_named(stable_fol
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (LocalEntryNotFoundError("x"), "owner/name is not in the cache and the hub is out of reach"),
-        (ConnectionError("x"), "the hub is out of reach: pass a folder, or 'pocket'"),
-        (OSError(errno.ENOSPC, "No space left on device"), "no room on the disk for owner/name"),
+        (LocalEntryNotFoundError("x"), "owner/name.*cache.*hub.*'pocket'"),
+        (ConnectionError("x"), "owner/name.*cache.*hub.*'pocket'"),
+        (OSError(errno.ENOSPC, "No space left on device"), "disk.*owner/name.*HF_HOME"),
     ],
 )
 def test_what_the_hub_may_answer_is_told(monkeypatch, error, message):
@@ -219,7 +219,7 @@ def test_a_revision_that_is_not_there_is_told(monkeypatch):
         raise Gone
 
     monkeypatch.setattr(module, "snapshot_download", fail)
-    with pytest.raises(ValueError, match="owner/name has no revision 'abd'"):
+    with pytest.raises(ValueError, match=r"owner/name.*'abd'"):
         Parts.load("owner/name", revision="abd")
 
 
@@ -227,7 +227,7 @@ def test_the_pocket_that_ships_is_checked_and_its_command_is_told(monkeypatch, t
     manifest = tmp_path / "manifest.json"
     manifest.write_text('{"files": {}}')
     monkeypatch.setattr(module.files, "MANIFEST", manifest)
-    with pytest.raises(ValueError, match=r"not in the manifest\nTo make it: python -m recipes.pocket"):
+    with pytest.raises(ValueError, match=r"models/pocket.*manifest\n.*python -m recipes\.pocket"):
         Parts.load()
 
 

@@ -33,7 +33,7 @@ def test_an_error_leaves_the_model_unwrapped():
     model = net()
     with pytest.raises(OSError, match="broken"):
         learner([Accelerated(Accelerator(cpu=True)), raising("after_loss", OSError("broken"))], model=model).fit(1)
-    with pytest.raises(ValueError, match=r"can define the step 'backward', got Accelerated and MixedPrecision"):
+    with pytest.raises(ValueError, match=r"'backward'.*Accelerated and MixedPrecision"):
         learner([Accelerated(Accelerator(cpu=True)), MixedPrecision()], model=model)
     assert "forward" not in vars(model)
 
@@ -112,7 +112,7 @@ def test_a_batch_of_fewer_rows_than_processes_is_refused():
         cleanup_fit = before_fit
 
     data = DataLoaders([(normal(1, 6), torch.zeros(1).long())])
-    with pytest.raises(ValueError, match="a batch of 1 is too small for 2 processes: drop_last leaves it out"):
+    with pytest.raises(ValueError, match=r"batch of 1 .* 2 processes.*drop_last"):
         learner([Two()], data=data, model=nn.Linear(6, 3)).fit(1)
 
 

@@ -43,7 +43,7 @@ def test_it_looks_at_some_batches_where_that_is_enough():
     stats, some = ActivationStats([model[2]]), ActivationStats([model[2]], every=3)
     learner([stats, some], model=model).fit(2)
     assert some.statistics[0].means == [*stats.statistics[0].means[:7:3], *stats.statistics[0].means[7::3]]
-    with pytest.raises(ValueError, match="every must be at least 1, got 0"):
+    with pytest.raises(ValueError, match=r"every.*1.* 0"):
         ActivationStats([model[2]], every=0)
 
 
@@ -58,6 +58,6 @@ def test_an_interrupted_fit_keeps_what_was_seen():
 
 def test_what_cannot_be_hooked_leaves_no_hook():
     model = net()
-    with pytest.raises(TypeError, match="expected a torch module to hook, got Tensor"):
+    with pytest.raises(TypeError, match=r"module.*Tensor"):
         learner([ActivationStats([model[0], torch.ones(1)])], model=model).fit(1)
     assert hooks(model) == [0] * 6

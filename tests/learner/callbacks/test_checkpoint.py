@@ -134,7 +134,7 @@ def test_without_resume_a_fit_begins_anew_and_replaces_the_file(tmp_path):
 def test_a_file_that_is_no_checkpoint_is_never_replaced(tmp_path, resume):
     path = tmp_path / "notes.txt"
     path.write_text("a page of my own")
-    with pytest.raises(ValueError, match=r"notes\.txt: not a whole checkpoint"):
+    with pytest.raises(ValueError, match=r"notes\.txt.*remove it"):
         learner().fit(1, callbacks=[Checkpoint(path, resume=resume)])
     assert path.read_text() == "a page of my own"
 
@@ -161,7 +161,7 @@ def test_a_broken_file_is_named_and_not_used(kept, spoil):
     kept.write_bytes(spoil(kept.read_bytes()))
     learn = learner(model=net(2))
     before, content = weights(learn.model), kept.read_bytes()
-    with pytest.raises(ValueError, match=re.escape(f"{kept}: not a whole checkpoint (")):
+    with pytest.raises(ValueError, match=f"{re.escape(str(kept))}.*remove it"):
         learn.fit(1, callbacks=[Checkpoint(kept)])
     assert same(weights(learn.model), before)
     assert kept.read_bytes() == content
@@ -170,25 +170,25 @@ def test_a_broken_file_is_named_and_not_used(kept, spoil):
 def test_a_file_that_runs_code_is_not_read(tmp_path):
     path = tmp_path / "fit.pt"
     torch.save({"step_count": 1, "model": torch.nn.Linear(1, 1)}, path)
-    with pytest.raises(ValueError, match=r"fit.pt: not a whole checkpoint \(UnpicklingError\)"):
+    with pytest.raises(ValueError, match=r"fit\.pt.*UnpicklingError"):
         read(path)
     torch.save(net().state_dict(), path)
-    with pytest.raises(ValueError, match=r"fit.pt: a file of torch, but no checkpoint of a fit"):
+    with pytest.raises(ValueError, match=r"fit\.pt.*no checkpoint"):
         read(path)
 
 
 @pytest.mark.parametrize(
     ("other", "fault"),
     [
-        (lambda: learner(model=torch.nn.Linear(6, 3)), r"its weights have 0.bias \[12\].*those of this fit bias \[3\]"),
-        (lambda: learner([EMA()]), "its callbacks have nothing else, those of this fit 0 EMA"),
+        (lambda: learner(model=torch.nn.Linear(6, 3)), r"weights.*0\.bias \[12\].* bias \[3\]"),
+        (lambda: learner([EMA()]), "callbacks.*0 EMA"),
         (lambda: learner(optimiser=lambda p: torch.optim.SGD([*p][:2], lr=1)), "parameter group"),
     ],
 )
 def test_the_checkpoint_of_another_fit_is_refused_and_changes_nothing(kept, other, fault):
     learn = other()
     before, content = weights(learn.model), kept.read_bytes()
-    with pytest.raises(ValueError, match=rf"{re.escape(str(kept))}: a checkpoint of another fit \(.*{fault}") as caught:
+    with pytest.raises(ValueError, match=f"{re.escape(str(kept))}.*{fault}.*resume=False") as caught:
         learn.fit(1, callbacks=[Checkpoint(kept)])
     assert caught.value.__notes__ == ["in Checkpoint.before_fit"]
     assert same(weights(learn.model), before)

@@ -23,5 +23,5 @@ def test_gradients_are_scaled_down_to_the_norm_and_never_up():
     learner([before, after, ClipGradients(0.8)]).fit(2)
     assert min(before.norms) < 0.8 < max(before.norms)
     assert after.norms == pytest.approx([min(norm, 0.8) for norm in before.norms], rel=1e-4)
-    with pytest.raises(ValueError, match="max_norm must be positive, got 0"):
+    with pytest.raises(ValueError, match=r"max_norm.* 0"):
         ClipGradients(0)

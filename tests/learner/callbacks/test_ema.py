@@ -71,7 +71,7 @@ def test_a_cancelled_fit_ends_with_the_average():
 
 @pytest.mark.parametrize("decay", [-0.1, 1.0])
 def test_a_decay_out_of_range_is_refused(decay):
-    with pytest.raises(ValueError, match=f"decay must be at least 0 and below 1, got {decay}"):
+    with pytest.raises(ValueError, match=f"decay.*0.*1.*{decay}"):
         EMA(decay)
 
 

@@ -105,20 +105,27 @@ def test_the_validation_data_are_not_looked_at():
 
 
 @pytest.mark.parametrize(
-    "options", [{"start": 0}, {"start": 1, "stop": 0.1}, {"stop": math.inf}, {"steps": 1}, {"start": math.nan}]
+    ("options", "given"),
+    [
+        ({"start": 0}, r"0, 10\.0 and 100"),
+        ({"start": 1, "stop": 0.1}, r"1, 0\.1 and 100"),
+        ({"stop": math.inf}, "1e-05, inf and 100"),
+        ({"steps": 1}, r"1e-05, 10\.0 and 1"),
+        ({"start": math.nan}, r"nan, 10\.0 and 100"),
+    ],
 )
-def test_bounds_that_make_no_sense_are_refused(options):
-    with pytest.raises(ValueError, match="expected 0 < start < stop and steps of at least 2, got"):
+def test_bounds_that_make_no_sense_are_refused(options, given):
+    with pytest.raises(ValueError, match=f"start.*stop.*steps.*2.* {given}"):
         learner().lr_find(**options)
 
 
 def test_a_loss_that_is_never_finite_is_an_error():
     learn = learner(loss=lambda preds, y: preds.sum() * math.nan)
     before = weights(learn.model)
-    with pytest.raises(ValueError, match=r"the loss was not finite at the learning rate 1e-05"):
+    with pytest.raises(ValueError, match=r"loss.*learning rate 1e-05"):
         learn.lr_find()
     assert same(weights(learn.model), before)
-    with pytest.raises(ValueError, match="the loader for train is empty"):
+    with pytest.raises(ValueError, match=r"loader for train .*empty"):
         learner(data=DataLoaders([])).lr_find()
 
 

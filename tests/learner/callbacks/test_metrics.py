@@ -84,15 +84,19 @@ def test_accuracy_of_pixels_counts_each():
     ("preds", "targets"), [((5, 3), (5, 1)), ((5, 3), (4,)), ((5,), (5,)), ((5,), ()), ((5, 3, 2), (5, 4))]
 )
 def test_shapes_that_do_not_go_together_are_refused(preds, targets):
-    message = re.escape(f"got {list(preds)} and {list(targets)}")
-    with pytest.raises(ValueError, match=rf"accuracy needs predictions \[n, classes, ...\] and targets .* {message}"):
+    given = re.escape(f"{list(preds)} and {list(targets)}")
+    with pytest.raises(ValueError, match=rf"accuracy.*\[n, classes, \.\.\.\].*\[n, \.\.\.\].*{given}"):
         Accuracy().update(torch.zeros(preds), torch.zeros(targets).long())
 
 
 def test_a_metric_that_fails_in_a_fit_says_where():
     data = DataLoaders(FastLoader(normal(8, 6), normal(8, 3), batch_size=4))
-    with pytest.raises(ValueError, match=r"accuracy needs(.|\n)*in Metrics.after_loss, epoch 0, train batch 0:"):
+    with pytest.raises(ValueError, match=r"accuracy(.|\n)*Metrics\.after_loss.*epoch 0.*train batch 0"):
         learner([Metrics(accuracy=Accuracy())], data=data, loss=F.mse_loss).fit(1)
+
+
+def test_a_search_for_a_rate_computes_no_metrics():
+    learner([Metrics(share=lambda preds, y: pytest.fail("asked for"))]).lr_find(steps=3)
 
 
 class Largest:
@@ -137,9 +141,9 @@ def test_metrics_of_other_libraries_work(package, kind, options):
 @pytest.mark.parametrize(
     ("metrics", "error", "message"),
     [
-        ({"accuracy": Accuracy}, TypeError, "metric 'accuracy': expected an object, got the class Accuracy: call it"),
-        ({"share": 0.5}, TypeError, "metric 'share': expected a function or update, compute and reset, got 0.5"),
-        ({"loss": Accuracy()}, ValueError, "the loss is always logged"),
+        ({"accuracy": Accuracy}, TypeError, "'accuracy'.*class Accuracy"),
+        ({"share": 0.5}, TypeError, r"'share'.*update.*compute.*reset.*0\.5"),
+        ({"loss": Accuracy()}, ValueError, "loss"),
     ],
 )
 def test_what_is_no_metric_is_refused(metrics, error, message):

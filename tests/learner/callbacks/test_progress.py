@@ -80,7 +80,7 @@ def test_an_error_leaves_no_line(monkeypatch, event):
 
 
 def test_a_negative_interval_is_refused():
-    with pytest.raises(ValueError, match="interval must not be negative, got -1 s"):
+    with pytest.raises(ValueError, match=r"interval.*-1"):
         Progress(-1)
 
 

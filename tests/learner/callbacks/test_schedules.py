@@ -130,10 +130,10 @@ def test_a_second_fit_begins_the_schedule_anew():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Scheduled(lr=cosine(), by="step"), "by must be 'batch' or 'epoch', got 'step'"),
-        (lambda: Scheduled(), "nothing is scheduled"),
-        (lambda: one_cycle(warmup=0), "warmup must be between 0 and 1, got 0"),
-        (lambda: one_cycle(warmup=1.0), "warmup must be between 0 and 1, got 1.0"),
+        (lambda: Scheduled(lr=cosine(), by="step"), "by.*'batch'.*'epoch'.*'step'"),
+        (lambda: Scheduled(), "lr=.*momentum="),
+        (lambda: one_cycle(warmup=0), "warmup.*0.*1.* 0"),
+        (lambda: one_cycle(warmup=1.0), r"warmup.*0.*1.*1\.0"),
     ],
 )
 def test_what_cannot_be_scheduled_is_refused(make, message):
@@ -143,7 +143,7 @@ def test_what_cannot_be_scheduled_is_refused(make, message):
 
 def test_an_optimiser_without_momentum_is_named():
     learn = learner([Scheduled(momentum=momentum_cycle())], partial(torch.optim.Adagrad, lr=0.1))
-    with pytest.raises(ValueError, match=r"Adagrad has no momentum: its options are (.|\n)*in Scheduled.before_fit"):
+    with pytest.raises(ValueError, match=r"Adagrad.*momentum.*lr_decay(.|\n)*Scheduled\.before_fit"):
         learn.fit(1)
 
 

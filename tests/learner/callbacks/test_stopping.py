@@ -1,7 +1,5 @@
 """What ends a fit early, and where."""
 
-import re
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -47,9 +45,9 @@ def test_a_fit_ends_when_the_figure_no_longer_improves(values, options, epochs):
 
 
 def test_early_stopping_monitors_what_there_is():
-    with pytest.raises(ValueError, match=r"monitors 'valid_accuracy', the log has train_loss, valid_loss"):
+    with pytest.raises(ValueError, match=r"'valid_accuracy'.*train_loss, valid_loss"):
         learner([EarlyStopping("valid_accuracy")]).fit(1)
-    with pytest.raises(ValueError, match="patience must be at least 1 epoch, got 0"):
+    with pytest.raises(ValueError, match=r"patience.*1.* 0"):
         EarlyStopping(patience=0)
 
 
@@ -62,8 +60,7 @@ def test_a_loss_that_is_not_finite_is_told_before_it_reaches_the_weights(value):
                 learn.loss_value = learn.loss_value * value
 
     learn, look = learner([Later(), TerminateOnNaN()]), Look()
-    message = f"the loss is {value} at epoch 1, batch 4, learning rate 0.03"
-    with pytest.raises(FloatingPointError, match=re.escape(message)):
+    with pytest.raises(FloatingPointError, match=rf"loss.*{value}.*epoch 1.*batch 4.*learning rate 0\.03"):
         learn.fit(2, lr=0.03, callbacks=[look])
     assert same([p.detach() for p in learn.model.parameters()], look.steps[-1])
     assert all(torch.isfinite(p).all() for p in learn.model.parameters())
@@ -73,7 +70,7 @@ def test_a_loss_that_is_not_finite_is_told_before_it_reaches_the_weights(value):
 def test_a_rate_that_is_far_too_high_is_stopped_with_finite_weights():
     learn = learner([TerminateOnNaN()], model=nn.Sequential(nn.Linear(6, 9), nn.Linear(9, 3)), loss=F.mse_loss)
     learn.callbacks.append(BatchTransform(lambda batch: (batch[0], F.one_hot(batch[1], 3).float())))
-    with pytest.raises(FloatingPointError, match=r"the loss is (inf|nan) at epoch \d, batch \d, learning rate 1e\+03"):
+    with pytest.raises(FloatingPointError, match=r"loss.*(inf|nan).*epoch \d.*batch \d.*learning rate 1e\+03"):
         learn.fit(5, lr=1e3)
 
 
@@ -96,3 +93,18 @@ def test_a_single_batch_of_each_kind_and_the_end():
     optimiser.step()
     assert same(weights(learn.model), weights(model))
     assert recorder.losses == [loss.item()]
+
+
+@pytest.mark.parametrize("callback", [EarlyStopping("valid_f1"), TerminateOnNaN(), SingleBatch()])
+def test_what_ends_a_fit_early_does_not_end_a_search_for_a_rate(callback):
+    def search(callbacks):
+        seen = []
+
+        def loss(preds, y):
+            seen.append(F.cross_entropy(preds, y))
+            return seen[-1] * (float("inf") if len(seen) > 12 else 1)
+
+        return learner(callbacks, loss=loss).lr_find(steps=20, stop=0.1).losses
+
+    assert search([callback]) == search([])
+    assert len(search([])) == 12
