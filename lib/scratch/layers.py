@@ -59,7 +59,7 @@ class Linear(Layer):
             raise ValueError(f"Linear({inputs}, {outputs}) takes [n, {inputs}], got {list(x.shape)}")
         if x.dtype != self.weight.dtype:
             raise ValueError(f"Linear({inputs}, {outputs}) holds {self.weight.dtype}, got an input of {x.dtype}")
-        self.saved = x
+        self.saved = x.detach()  # an input that is a Parameter is not a parameter of this layer
         return x @ self.weight + self.bias
 
     def backward(self, grad: Tensor) -> Tensor:

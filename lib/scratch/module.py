@@ -1,7 +1,8 @@
 """`Module`: an object that knows its parameters and those of its parts, as `torch.nn.Module` does.
 
 What is assigned as an attribute is looked at by `__setattr__`: a `Parameter` or another module is registered under its
-name, and everything else is an ordinary attribute. Names, order and errors are those of torch.
+name, and everything else is an ordinary attribute. Names and order are those of torch, but that a part replaced by
+`None` loses its place in the order, and that other values than tensors may replace a part.
 """
 
 from __future__ import annotations

@@ -77,7 +77,8 @@ class Worker:
     def __init__(self, context: BaseContext, number: int, function: Callable) -> None:
         self.number = number
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=work, args=(theirs, function), daemon=True)
+        copied = self.connection if context.get_start_method() == "fork" else None
+        self.process = context.Process(target=work, args=(theirs, function, copied), daemon=True)
         try:
             self.process.start()
         except (pickle.PicklingError, AttributeError, TypeError) as error:
@@ -97,6 +98,9 @@ class Worker:
         try:
             result, error = self.connection.recv()
         except (EOFError, OSError) as lost:
+            self.process.join(PATIENCE)
+            if self.process.exitcode is None:  # it lives, and its result could not be read: too many open files, say
+                raise
             raise self.dead() from lost
         if error is not None:
             raise error
@@ -104,7 +108,6 @@ class Worker:
 
     def dead(self) -> RuntimeError:
         """Return the error that tells how the worker ended."""
-        self.process.join(PATIENCE)
         return RuntimeError(
             f"worker {self.number} (process {self.process.pid}) died, exit code {self.process.exitcode}: "
             "killed, or out of memory?"
@@ -125,8 +128,13 @@ class Worker:
                 return
 
 
-def work(connection: Connection, function: Callable) -> None:
-    """Answer jobs with (result, None) or (None, error) until there is None instead of a job, or no one to answer."""
+def work(connection: Connection, function: Callable, copied: Connection | None = None) -> None:
+    """Answer jobs with (result, None) or (None, error) until there is None instead of a job, or no one to answer.
+
+    A fork has a copy of the caller's end of the pipe, too: it is closed, or the worker would outlive a killed caller.
+    """
+    if copied is not None:
+        copied.close()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the caller ends this one
     torch.set_num_threads(1)  # the workers are the parallelism, and OpenMP's threads do not survive a fork
     with suppress(EOFError, OSError):

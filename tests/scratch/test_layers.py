@@ -205,3 +205,10 @@ def test_the_gradient_has_the_shape_of_the_output(layer):
     with pytest.raises(ValueError, match=rf"{type(layer).__name__}.*\[4, {output.shape[1]}\].*\[4, 7\]"):
         layer.backward(torch.ones(4, 7))
     assert layer.backward(torch.ones_like(output)).shape == (4, 2)
+
+
+def test_an_input_that_is_a_parameter_is_not_registered() -> None:
+    linear = Linear(2, 3)
+    linear(torch.nn.Parameter(torch.ones(1, 2)))
+    assert list(linear.state_dict()) == ["weight", "bias"]
+    linear(torch.ones(1, 2))

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -133,6 +134,38 @@ def test_a_program_that_ends_in_the_middle_ends_quietly():
     program = "from lib.scratch.workers import imap; x = imap(pow, [(n, 1) for n in range(9)], 2); print(next(x))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
     assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="asks /proc whether a process runs")
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_workers_end_when_their_caller_is_killed(method):
+    program = (
+        f"import os, sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "from lib.scratch.workers import imap; from test_workers import where\n"
+        "if __name__ == '__main__':\n"
+        f"    x = imap(where, [(n, 1) for n in range(9)], 3, '{method}')\n"
+        "    print(next(x), next(x), next(x), flush=True)\n"
+        "    os.kill(os.getpid(), 9)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as caller:
+        pids = [int(pid) for pid in caller.stdout.readline().split()]
+        assert len(pids) == 3
+        caller.wait(60)
+        until = time.monotonic() + 60
+        while time.monotonic() < until and any(map(runs, pids)):
+            time.sleep(0.05)
+        left = [pid for pid in pids if runs(pid)]
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+        assert not left
+
+
+def runs(pid: int) -> bool:
+    """Tell whether a process runs; one that has ended and was not waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def test_jobs_that_fail_end_the_workers():
