@@ -34,7 +34,7 @@ class Window:
     def unfold(self, x: Tensor) -> Tensor:
         """Return all patches as columns: [n, c, h, w] -> [c * kernel * kernel, n * positions].
 
-        The patches are at first a view, in which pixels occur as often as they are looked at; `reshape` copies. That
+        The patches are at first a view, in which pixels occur as often as they are looked at; then they are copied. It
         is several times as fast as `F.unfold` on a CPU, and puts the patches of all pictures into one matrix.
         """
         n, c, h, w = x.shape
@@ -46,7 +46,8 @@ class Window:
             (c, self.kernel, self.kernel, n, rows, columns),
             (of_channel, inside * down, inside * right, of_item, step * down, step * right),
         )
-        return patches.reshape(c * self.kernel**2, n * rows * columns)
+        patches = patches.clone(memory_format=torch.contiguous_format)  # `reshape` may return a view of x
+        return patches.view(c * self.kernel**2, n * rows * columns)
 
     def fold(self, columns: Tensor, shape: tuple[int, int, int, int]) -> Tensor:
         """Add columns up where their patches were: [c * kernel * kernel, n * positions] -> [n, c, h, w], `shape`."""
