@@ -28,7 +28,21 @@ from publish.process import Interrupted, signals
 from publish.progress import span
 
 # Minutes expected on an H100, until a run has told. A post that is not named here comes after those that are.
-POSTS = {"02": 2, "15": 3, "18": 2, "19": 3, "13": 3, "22": 3, "11": 2, "03": 2, "01": 1, "05": 1, "06": 2, "07": 3, "08": 3}
+POSTS = {
+    "02": 2,
+    "15": 3,
+    "18": 2,
+    "19": 3,
+    "13": 3,
+    "22": 3,
+    "11": 2,
+    "03": 2,
+    "01": 1,
+    "05": 1,
+    "06": 2,
+    "07": 3,
+    "08": 3,
+}
 MEASURED_ON_GPU = {"matmul": 3, "cluster": 1, "learner": 1, "diffusion": 2, "stable": 2}
 LONG = {"stable-full": 6, "diffusion-full": 8, "fashion": 8}  # too long to be rehearsed on a CPU
 UNKNOWN = 3

@@ -28,8 +28,9 @@ def imap(function: Callable, jobs: Iterable[tuple], num_workers: int, method: st
     """Yield function(*job) for each job, in order, computed by `num_workers` processes.
 
     The last part of a job is a seed: a worker seeds Python's and NumPy's random numbers with it. Tensors in results
-    come through shared memory; jobs and the rest of results go through a pipe of some 64 kB, which both should fit. What a job raises is raised here, with the worker's traceback as a note. Workers are
-    ended when the iterator is exhausted, closed, or fails. Raises RuntimeError when a worker dies.
+    come through shared memory; jobs and the rest of results through a pipe of some 64 kB, which each should fit. What a
+    job raises is raised here, with the worker's traceback as a note. Workers are ended when the iterator is exhausted,
+    closed, or fails. Raises RuntimeError when a worker dies.
     """
     workers: list[Worker] = []
     finish = partial(end, workers)
