@@ -212,3 +212,15 @@ def test_an_input_that_is_a_parameter_is_not_registered() -> None:
     linear(torch.nn.Parameter(torch.ones(1, 2)))
     assert list(linear.state_dict()) == ["weight", "bias"]
     linear(torch.ones(1, 2))
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e4])
+def test_classes_that_are_ruled_out_have_torchs_losses(scale) -> None:
+    logits = normal(6, 5, seed=0, scale=scale).float()
+    logits[:, 3] = -torch.inf
+    targets = torch.tensor([0, 1, 2, 4, 0, 1])
+    assert torch.allclose(log_softmax(logits), F.log_softmax(logits, -1))
+    ours = SoftmaxCrossEntropy()
+    assert ours(logits, targets).item() == pytest.approx(F.cross_entropy(logits, targets).item())
+    assert not ours.backward()[:, 3].any()
+    assert ours(logits, torch.full((6,), 3)) == F.cross_entropy(logits, torch.full((6,), 3)) == torch.inf

@@ -1,6 +1,6 @@
 """Workers answer in order, carry errors, and are ended in every case: raising, hanging, killed or not needed."""
 
-import multiprocessing
+import multiprocessing.util
 import os
 import signal
 import subprocess
@@ -40,6 +40,11 @@ def hangs(number: int, seed: int) -> int:
     if number == 1:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         time.sleep(1000)
+    return number
+
+
+def hangs_on_exit(number: int, seed: int) -> int:
+    multiprocessing.util.Finalize(None, time.sleep, (1000,), exitpriority=1)
     return number
 
 
@@ -110,6 +115,11 @@ def test_a_worker_that_hangs_is_ended(monkeypatch):
     started = time.monotonic()
     results.close()
     assert time.monotonic() - started < 30
+
+
+def test_a_worker_that_hangs_on_exit_is_ended(monkeypatch):
+    monkeypatch.setattr(workers, "PATIENCE", 0.1)
+    assert list(imap(hangs_on_exit, JOBS[:2], 2)) == [0, 1]
 
 
 def test_a_loop_that_is_left_ends_the_workers():
