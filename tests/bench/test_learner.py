@@ -52,3 +52,9 @@ def test_an_epoch_of_the_resnet_ends_with_the_same_weights():
     epoch, noise = learner.epoch(pairs=1, images=32, batch_size=16)
     assert epoch.same
     assert (epoch.name, noise.name) == ("learner/epoch", "learner/epoch-noise")
+
+
+def test_statistics_of_every_layer_leave_the_weights_as_they_would_be():
+    record = learner.statistics(pairs=1, images=32, batch_size=16)
+    assert (record.name, record.same) == ("learner/statistics", True)
+    assert "all 33 layers" in record.note
