@@ -42,6 +42,7 @@ POSTS = {
     "06": 2,
     "07": 3,
     "08": 3,
+    "10": 3,
 }
 MEASURED_ON_GPU = {"matmul": 3, "cluster": 1, "learner": 1, "diffusion": 2, "stable": 2}
 LONG = {"stable-full": 6, "diffusion-full": 8, "fashion": 8}  # too long to be rehearsed on a CPU
