@@ -43,6 +43,7 @@ POSTS = {
     "07": 3,
     "08": 3,
     "09": 2,
+    "10": 3,
 }
 MEASURED_ON_GPU = {"matmul": 3, "cluster": 1, "learner": 1, "diffusion": 2, "stable": 2}
 LONG = {"stable-full": 6, "diffusion-full": 8, "fashion": 8}  # too long to be rehearsed on a CPU

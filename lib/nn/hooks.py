@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from lib.checks import wide
+
+TENTHS = 10  # of a bin: the lowest tenth of the first is what counts as dead
+BLOCK = 2**18  # values that a CPU takes at a time: a buffer of 1 MiB stays in its cache
 
 
 class Hook:
@@ -14,6 +20,9 @@ class Hook:
 
     With `backward=True` after each backward pass: then `inputs` and `output` are tuples of gradients. The hook is the
     place to keep things; what the function returns is ignored. A context manager.
+
+    A hook ends with its object: the module does not keep it, so one that nothing keeps is off at once. A copy of the
+    module is not hooked.
     """
 
     def __init__(
@@ -21,13 +30,17 @@ class Hook:
     ) -> None:
         if not isinstance(module, nn.Module):
             raise TypeError(f"expected a torch module to hook, got {type(module).__name__}")
-        register = module.register_full_backward_hook if backward else module.register_forward_hook
+        self.module, self.function = module, function
+        owner = weakref.ref(self)
 
         def call(module: nn.Module, inputs: Any, output: Any) -> None:
-            function(self, module, inputs, output)
+            hook = owner()
+            if hook is not None and module is hook.module:
+                hook.function(hook, module, inputs, output)
 
-        self.module = module
+        register = module.register_full_backward_hook if backward else module.register_forward_hook
         self._handle = register(call)
+        weakref.finalize(self, self._handle.remove).atexit = False
 
     def remove(self) -> None:
         """Take the hook off; once is enough, twice does no harm."""
@@ -41,7 +54,10 @@ class Hook:
 
 
 class Hooks:
-    """A hook on each of several modules, in their order; on leaving the `with` block all of them are removed."""
+    """A hook on each of several modules, in their order; on leaving the `with` block all of them are removed.
+
+    They end with this object, as a `Hook` does.
+    """
 
     def __init__(
         self,
@@ -98,19 +114,30 @@ class Statistics:
         """Add one batch: a tensor, or the first one in nested tuples, lists and dicts; TypeError where there is none.
 
         A recurrent layer of which only the last state was used has no gradient for its outputs, but for that state.
+        Complex numbers are refused: they have no order, and no bin.
         """
         x = first_tensor(output)
         if x is None:
             raise TypeError(f"{self.name}: expected a tensor, or several in a tuple, list or dict, got {output!r:.80}")
-        x = x.detach().float()
-        size = x.abs()
-        dead = (size < self.max_value / self.bins / 10).count_nonzero() / max(1, size.numel())
-        self._rows.append(torch.stack([x.mean(), x.std(correction=0), dead]))
-        self._counts.append(self._count(size))
+        if x.is_complex():
+            raise TypeError(f"{self.name}: expected real numbers, got {x.dtype}; take torch.view_as_real or abs of it")
+        values = wide(x.detach()).flatten()
+        mean, last = values.mean(), self.bins * TENTHS  # larger sizes, and nan, go to one bin more
+        block = min(BLOCK, len(values)) if x.device.type == "cpu" else len(values)
+        scratch = torch.empty_like(values[:block])
+        squares, counts = torch.zeros_like(mean), torch.zeros(last + 1, dtype=torch.long, device=x.device)
+        for part in values.split(max(1, block)):
+            buffer = scratch[: len(part)]
+            squares += torch.sub(part, mean, out=buffer).square_().sum()
+            places = torch.abs(part, out=buffer).mul_(last / self.max_value).nan_to_num_(nan=last).clamp_(max=last)
+            counts += places.int().bincount(minlength=last + 1)
+        counts = counts[:last]
+        self._rows.append(torch.stack([mean, (squares / len(values)).sqrt(), counts[0] / len(values)]))
+        self._counts.append(counts.view(self.bins, TENTHS).sum(1))
 
     @property
     def means(self) -> list[float]:
-        """The mean of each batch; reading it waits for the GPU, where `update` does not."""
+        """The mean of each batch."""
         return self._column(0)
 
     @property
@@ -125,11 +152,6 @@ class Statistics:
 
     def _column(self, index: int) -> list[float]:
         return torch.stack(self._rows)[:, index].tolist() if self._rows else []
-
-    def _count(self, size: Tensor) -> Tensor:
-        """Count the sizes in each bin, five times as fast as `torch.histc`: larger ones go to one bin more."""
-        places = (size * (self.bins / self.max_value)).nan_to_num_(nan=self.bins).clamp_(max=self.bins)
-        return places.int().flatten().bincount(minlength=self.bins + 1)[: self.bins]
 
     def histogram(self) -> Tensor:
         """Return the counts, a column a batch and a row a bin, the smallest values in row 0: [bins, batches]."""
@@ -158,11 +180,13 @@ class ActivationStatistics(Hooks):
         named = list(named_modules(modules))
         self.statistics = [Statistics(name, bins, max_value) for name, _ in named]
         self.recording = recording
-        by_module = {id(module): statistics for (_, module), statistics in zip(named, self.statistics, strict=True)}
+        by_module = {module: statistics for (_, module), statistics in zip(named, self.statistics, strict=True)}
+        owner = weakref.ref(self)  # the hooks keep this function: holding `self` in it would close a circle
 
         def update(hook: Hook, module: nn.Module, inputs: Any, output: Any) -> None:
-            if self.recording:
-                by_module[id(module)].update(output)
+            watched = owner()
+            if watched is not None and watched.recording:
+                by_module[module].update(output)
 
         super().__init__([module for _, module in named], update, backward=backward)
 

@@ -1,6 +1,9 @@
 """Hooks always come off; what they tell of activations and gradients is what torch computes from them."""
 
+import copy
+import gc
 import re
+import weakref
 
 import numpy as np
 import pytest
@@ -109,6 +112,95 @@ def test_each_hook_keeps_its_own_things_in_the_order_of_the_modules(net):
     assert on(net) == 0
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_hooks_come_off_on_an_interrupt(net, error):
+    def interrupt(*_):
+        raise error
+
+    def run():
+        with Hooks(net, interrupt), ActivationStatistics(net), Hook(net, interrupt, backward=True):
+            net(normal(4, 5))
+
+    with pytest.raises(error):
+        run()
+    assert on(net) == 0
+
+
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize("make", [lambda net, **how: Hook(net, print, **how), ActivationStatistics])
+def test_a_hook_ends_with_its_object_at_once(net, make, backward):
+    gc.disable()  # nothing is left to a collection: there is no circle
+    try:
+        hook = make(net, backward=backward)
+        assert on(net)
+        gone = weakref.ref(hook)
+        del hook
+        assert gone() is None
+        assert on(net) == 0
+    finally:
+        gc.enable()
+
+
+def test_hooks_whose_function_knows_them_end_when_the_circle_is_collected(net):
+    counts = {}
+
+    def put_on():
+        hooks = Hooks(net, lambda hook, module, inputs, output: counts.update({module: len(hooks)}))
+        net(normal(3, 5))
+
+    put_on()
+    gc.collect()
+    assert len(counts) == 4
+    assert on(net) == 0
+
+
+def test_a_hook_that_nothing_keeps_is_off(net):
+    calls = []
+    Hook(net, lambda *_: calls.append(1))
+    net(normal(3, 5))
+    assert calls == []
+    assert on(net) == 0
+
+
+def test_a_module_may_go_before_its_hook():
+    model = nn.Sequential(nn.Linear(2, 2))
+    hooks = ActivationStatistics(model)
+    gone = weakref.ref(model[0])
+    del model
+    hooks.remove()
+    del hooks
+    assert gone() is None
+
+
+def test_nested_hooks_come_off_one_by_one_in_any_order(net):
+    calls = []
+    outer = Hook(net[0], lambda *_: calls.append("outer"))
+    with Hook(net[0], lambda *_: calls.append("inner")):
+        net(normal(2, 5))
+        outer.remove()
+        net(normal(2, 5))
+    net(normal(2, 5))
+    assert calls == ["outer", "inner", "inner"]
+    assert on(net) == 0
+
+
+def test_a_shared_module_that_is_given_twice_is_hooked_twice_and_freed_twice():
+    act, calls = nn.ReLU(), []
+    with Hooks([act, act], lambda *_: calls.append(1)):
+        act(normal(3))
+    assert len(calls) == 2
+    assert on(act) == 0
+
+
+def test_a_copy_of_a_hooked_model_is_not_watched(net):
+    with ActivationStatistics(net) as watched:
+        twin = copy.deepcopy(net)
+        twin(normal(3, 5))
+        assert watched.statistics[0].means == []
+        net(normal(3, 5))
+    assert len(watched.statistics[0].means) == 1
+
+
 # Statistics
 
 
@@ -136,6 +228,71 @@ def test_statistics_leave_the_tensor_alone_and_take_any_precision():
     assert x.grad_fn is None
     assert statistics.means == pytest.approx([before.float().mean().item()])
     assert not statistics.histogram().requires_grad
+
+
+def by_hand(x: torch.Tensor, bins: int, max_value: float) -> tuple[float, float, float, list[int]]:
+    """Return mean, standard deviation, share dead and counts, value by value in Python's own floats."""
+    values = [float(value) for value in x.flatten().tolist()]
+    mean = sum(values) / len(values)
+    variance = sum((value - mean) ** 2 for value in values) / len(values)
+    places = [int(abs(value) * bins / max_value) for value in values]
+    dead = sum(abs(value) < max_value / bins / 10 for value in values) / len(values)
+    return mean, variance**0.5, dead, [places.count(i) for i in range(bins)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64])
+@pytest.mark.parametrize(
+    "x",
+    [
+        torch.tensor(3.5),
+        torch.tensor([0.0]),
+        normal(3, 5, 4, 2).to(memory_format=torch.channels_last) * 3,
+        normal(6, 10)[::2, 1::3] * 2,
+        normal(4, 6).T,
+        normal(3, 1).expand(3, 7) * 5,
+        normal(2, 3, 2, 2, 3) * 300,
+        normal(5, 5) * 2 + 200,
+    ],
+    ids=["0-d", "one", "channels last", "strided", "transposed", "expanded", "5-d", "far from 0"],
+)
+def test_statistics_of_odd_shapes_are_those_by_hand_in_any_precision(x, dtype):
+    x = x.to(dtype)
+    statistics = Statistics("layer", bins=8, max_value=4.0)
+    statistics.update(x)
+    mean, std, dead, counts = by_hand(x, 8, 4.0)
+    assert statistics.means == pytest.approx([mean], rel=1e-5, abs=1e-6)
+    assert statistics.stds == pytest.approx([std], rel=1e-4, abs=1e-6)
+    assert statistics.dead == pytest.approx([dead])
+    assert statistics.histogram().flatten().tolist() == counts
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_what_is_counted_in_blocks_is_what_is_counted_at_once(scale):
+    x = normal(3, 2**18).relu() * scale + scale
+    statistics = Statistics("layer", bins=40, max_value=10.0)
+    statistics.update(x)
+    assert statistics.means == pytest.approx([x.double().mean().item()], rel=1e-6)
+    assert statistics.stds == pytest.approx([x.double().std(correction=0).item()], rel=1e-6)
+    assert statistics.dead == [(x < 0.025).double().mean().item()]
+    assert_array_equal(statistics.histogram()[:, 0].numpy(), np.histogram(x, 40, (0, 10))[0])
+
+
+def test_squares_that_half_precision_cannot_hold():
+    statistics = Statistics("layer")
+    statistics.update(torch.tensor([-300.0, 300.0, 300.0, -300.0] * 1000, dtype=torch.float16))
+    assert statistics.stds == [300.0]
+
+
+def test_nothing_has_no_mean():
+    statistics = Statistics("layer")
+    statistics.update(torch.empty(0, 3))
+    assert all(np.isnan(value) for value in statistics.means + statistics.stds + statistics.dead)
+    assert statistics.histogram().sum() == 0
+
+
+def test_complex_numbers_are_refused():
+    with pytest.raises(TypeError, match=r"spectrum.*real.*complex64"):
+        Statistics("spectrum").update(torch.fft.fft(normal(4)))
 
 
 def test_values_that_are_not_finite_do_not_stop_it():
