@@ -53,7 +53,7 @@ class Callback:
     Callbacks are called by ascending `order`, those of one order as they were given. `cleanup_` methods are called in
     reverse order and always, also where the matching `before_` was not. A step (`predict`, `loss`, `backward`, `step`,
     `zero_grad`) that a callback defines replaces the learner's own. `whole_fit` marks what observes or steers a whole
-    fit: `evaluate`, `predict`, `capture` and `lr_find` leave such a callback out, but for `Metrics`.
+    fit: `lr_find` leaves such callbacks out, and so do `evaluate`, `predict` and `capture`, but for `Metrics`.
     """
 
     order: int = 0
