@@ -67,7 +67,8 @@ def random_copy(
     """Fill a rectangle of each picture, with probability p, with another of its own; sizes are as in `random_erase`."""
     _check(x, generators, p)
     box = _boxes(x, generators, scale, ratio)
-    down, right = (box.place(uniform(generators, 2).to(x.device)) - torch.stack([box.top, box.left])).unbind()
+    source = _place(uniform(generators, 2).to(x.device), box.height, box.width, box.size)
+    down, right = source - torch.stack([box.top, box.left])
     copied = _moved(x, down, right, x.shape[2:])
     return torch.where(_chosen(x, generators, p) & box.inside, copied, x)
 
@@ -121,7 +122,7 @@ class Augment(BatchTransform):
 
     def _change(self, batch: Any) -> tuple:
         x, *rest = batch
-        generators = make_generators(self.seed, self.seen, len(x))
+        generators = picture_generators(self.seed, len(x), self.seen)
         self.seen += len(x)
         for function in self.functions:
             x = function(x, generators)
@@ -149,8 +150,12 @@ def mean_probabilities(
     return torch.stack(outputs).mean(0)
 
 
-def make_generators(seed: int, first: int, count: int) -> list[torch.Generator]:
-    """Return the generators of samples `first` to `first + count - 1` of a seed."""
+def picture_generators(seed: int, count: int, first: int = 0) -> list[torch.Generator]:
+    """Return the generators of the pictures `first` to `first + count - 1` of a seed.
+
+    They take as long for the millionth picture as for the first; those of `lib.diffusion.samplers`, made for a few
+    hundred samples, draw the seeds of all that come before.
+    """
     words = [np.random.SeedSequence([seed, i]).generate_state(1)[0] for i in range(first, first + count)]
     return [torch.Generator().manual_seed(int(word)) for word in words]
 
@@ -177,10 +182,6 @@ class Box:
         columns = _between(self.left, self.width, self.size[1])
         return (rows[:, :, None] & columns[:, None, :])[:, None]
 
-    def place(self, numbers: Tensor) -> Tensor:
-        """Return top and left [2, n] of a rectangle of this size somewhere in the picture, from numbers [n, 2] < 1."""
-        return _place(numbers, self.height, self.width, self.size)
-
 
 def _boxes(x: Tensor, generators: Generators, scale: tuple[float, float], ratio: tuple[float, float]) -> Box:
     """Draw a rectangle for each picture; one that would be larger than the picture is cut to its size."""
@@ -197,6 +198,7 @@ def _boxes(x: Tensor, generators: Generators, scale: tuple[float, float], ratio:
 
 
 def _place(numbers: Tensor, height: Tensor, width: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return top and left [2, n] of rectangles somewhere in pictures of a size, from numbers [n, 2] in [0, 1)."""
     free = torch.stack([size[0] - height, size[1] - width]) + 1
     return (numbers.T * free).long()
 

@@ -14,9 +14,9 @@ from lib import augment
 from lib.augment import (
     Augment,
     cutmix,
-    make_generators,
     mean_probabilities,
     mixup,
+    picture_generators,
     random_copy,
     random_crop,
     random_erase,
@@ -42,7 +42,7 @@ SHAPES = st.tuples(st.integers(1, 5), st.sampled_from([1, 3]), st.integers(1, 9)
 def test_shape_type_and_range_are_kept(change, shape, dtype, seed):
     x = pictures(*shape, dtype=dtype, seed=seed)
     before = x.clone()
-    y = change(x, make_generators(seed, 0, len(x)))
+    y = change(x, picture_generators(seed, len(x), 0))
     assert (y.shape, y.dtype) == (x.shape, x.dtype)
     assert torch.equal(x, before)
     low, high = x.flatten(1).amin(1), x.flatten(1).amax(1)
@@ -57,10 +57,10 @@ def test_shape_type_and_range_are_kept(change, shape, dtype, seed):
 @settings(max_examples=30, deadline=None)
 def test_the_result_does_not_depend_on_how_the_batch_is_split(change, shape, split, seed):
     x = pictures(*shape, seed=seed)
-    whole = change(x, make_generators(seed, 3, len(x)))
+    whole = change(x, picture_generators(seed, len(x), 3))
     parts, start = [], 3
     for part in x.split(split):
-        parts.append(change(part, make_generators(seed, start, len(part))))
+        parts.append(change(part, picture_generators(seed, len(part), start)))
         start += len(part)
     assert torch.equal(whole, torch.cat(parts))
 
@@ -68,7 +68,7 @@ def test_the_result_does_not_depend_on_how_the_batch_is_split(change, shape, spl
 @by_change
 def test_another_seed_is_another_change(change):
     x = pictures(16)
-    results = [change(x, make_generators(seed, 0, 16)) for seed in (0, 0, 1)]
+    results = [change(x, picture_generators(seed, 16, 0)) for seed in (0, 0, 1)]
     assert torch.equal(results[0], results[1])
     assert not torch.equal(results[0], results[2])
 
@@ -76,7 +76,7 @@ def test_another_seed_is_another_change(change):
 @by_change
 def test_the_channels_of_a_picture_change_together(change):
     x = pictures(12).expand(-1, 3, -1, -1)
-    y = change(x, make_generators(5, 0, 12))
+    y = change(x, picture_generators(5, 12, 0))
     assert torch.equal(y[:, 0], y[:, 1])
     assert torch.equal(y[:, 0], y[:, 2])
     assert not torch.equal(y, x)
@@ -85,7 +85,7 @@ def test_the_channels_of_a_picture_change_together(change):
 @pytest.mark.parametrize("padding", [0, 1, 3])
 def test_a_crop_is_a_window_of_the_padded_picture_and_each_is_found(padding):
     x = pictures(1, h=5, w=4).expand(600, -1, -1, -1)
-    y = random_crop(x, make_generators(0, 0, 600), padding)
+    y = random_crop(x, picture_generators(0, 600, 0), padding)
     padded = F.pad(x[:1], [padding] * 4)
     windows = padded.unfold(2, 5, 1).unfold(3, 4, 1).reshape(-1, 5 * 4)
     found = {int((windows == one.flatten()).all(1).nonzero()[0]) for one in y}
@@ -93,14 +93,14 @@ def test_a_crop_is_a_window_of_the_padded_picture_and_each_is_found(padding):
 
 
 def test_what_is_padded_has_the_value_that_is_wished():
-    y = random_crop(torch.zeros(50, 1, 3, 3), make_generators(0, 0, 50), padding=2, fill=-0.5)
+    y = random_crop(torch.zeros(50, 1, 3, 3), picture_generators(0, 50, 0), padding=2, fill=-0.5)
     assert set(y.unique().tolist()) == {-0.5, 0.0}
 
 
 @pytest.mark.parametrize("p", [0.0, 0.25, 1.0])
 def test_a_flip_comes_as_often_as_its_probability_says(p):
     x = pictures(1).expand(800, -1, -1, -1)
-    y = random_flip(x, make_generators(1, 0, 800), p)
+    y = random_flip(x, picture_generators(1, 800, 0), p)
     flipped = (y == x.flip(-1)).flatten(1).all(1)
     assert (flipped | (y == x).flatten(1).all(1)).all()
     assert flipped.float().mean().item() == pytest.approx(p, abs=4 * (p * (1 - p) / 800) ** 0.5)
@@ -109,31 +109,37 @@ def test_a_flip_comes_as_often_as_its_probability_says(p):
 @pytest.mark.parametrize("change", [random_erase, random_copy])
 def test_an_area_changes_that_is_a_rectangle_of_the_wished_size(change):
     x = torch.arange(20.0 * 30).view(1, 1, 20, 30).expand(300, -1, -1, -1)
-    y = change(x, make_generators(2, 0, 300), p=1.0, scale=(0.05, 0.1), ratio=(0.5, 2.0))
+    y = change(x, picture_generators(2, 300, 0), p=1.0, scale=(0.05, 0.1), ratio=(0.5, 2.0))
     changed = (y != x)[:, 0]
     for one in changed:
         if one.any():  # a copy may come from where it goes
             rows, columns = one.any(1).nonzero()[:, 0], one.any(0).nonzero()[:, 0]
             height, width = int(rows[-1] - rows[0]) + 1, int(columns[-1] - columns[0]) + 1
-            assert height * width <= 0.1 * 600 + height + width  # sides are rounded
-            assert height / width <= 2.0 + 1.5 / width + height / width / 4
+            assert (height + 0.5) * (width + 0.5) >= 0.05 * 600  # sides are rounded
+            assert (height - 0.5) * (width - 0.5) <= 0.1 * 600
+            assert (height - 0.5) / (width + 0.5) <= 2.0
+            assert (height + 0.5) / (width - 0.5) >= 0.5
     assert changed.any(2).any(1).float().mean() > 0.9
     assert 0.04 < changed.float().mean() < 0.1
 
 
 def test_what_is_erased_has_in_expectation_the_mean_and_the_deviation_of_the_picture():
     x = pictures(1, h=12, w=12).square().expand(3000, -1, -1, -1)  # skew, as pictures are
-    y = random_erase(x, make_generators(3, 0, 3000), p=1.0, scale=(0.2, 0.2), ratio=(1.0, 1.0))
+    y = random_erase(x, picture_generators(3, 3000, 0), p=1.0, scale=(0.2, 0.2), ratio=(1.0, 1.0))
     filled = y[y != x]
     spread = x[0].std().item()
     assert filled.mean().item() == pytest.approx(x[0].mean().item(), abs=4 * spread / len(filled) ** 0.5 + 0.002)
     assert filled.std().item() == pytest.approx(spread, rel=0.01)
     assert torch.isin(filled, x[0]).all()
+    noise = x[0].mean() + spread * torch.randn(10_000, generator=torch.Generator().manual_seed(0))
+    cut = noise.clamp(x[0].min(), x[0].max())  # as noise has to be, to keep the range
+    assert abs(cut.mean() - x[0].mean()) > 5 * abs(filled.mean() - x[0].mean())
+    assert abs(cut.std() - spread) > 5 * abs(filled.std() - spread)
 
 
 def test_what_is_copied_is_a_piece_of_the_picture():
     x = torch.arange(40.0 * 40).view(1, 1, 40, 40).expand(100, -1, -1, -1)
-    y = random_copy(x, make_generators(4, 0, 100), p=1.0)
+    y = random_copy(x, picture_generators(4, 100, 0), p=1.0)
     shift = (y - x)[:, 0]
     for one in shift:  # the numbers of a piece are those of its new place and the same shift everywhere
         assert len(one[one != 0].unique()) <= 1
@@ -141,7 +147,7 @@ def test_what_is_copied_is_a_piece_of_the_picture():
 
 def test_mixup_blends_pictures_and_probabilities_by_a_number_from_beta():
     x, y = pictures(3000, h=2, w=2), torch.arange(3000) % 7
-    mixed, targets = mixup(x, y, make_generators(5, 0, 3000), 7, alpha=0.4)
+    mixed, targets = mixup(x, y, picture_generators(5, 3000, 0), 7, alpha=0.4)
     share = ((mixed - x.roll(-1, 0)) / (x - x.roll(-1, 0))).flatten(1).median(1).values
     one_hot = F.one_hot(y, 7).float()
     wanted = share[:, None] * one_hot + (1 - share[:, None]) * one_hot.roll(-1, 0)
@@ -152,7 +158,7 @@ def test_mixup_blends_pictures_and_probabilities_by_a_number_from_beta():
 def test_cutmix_takes_a_rectangle_of_the_next_picture_and_its_share_of_the_class():
     x = torch.arange(200.0).view(200, 1, 1, 1).expand(-1, 3, 8, 6)
     y = torch.arange(200) % 5
-    mixed, targets = cutmix(x, y, make_generators(6, 0, 200), 5)
+    mixed, targets = cutmix(x, y, picture_generators(6, 200, 0), 5)
     own = mixed == x
     assert torch.equal(own | (mixed == x.roll(-1, 0)), torch.ones_like(own))
     share = own[:, 0].flatten(1).float().mean(1)
@@ -167,7 +173,7 @@ def test_cutmix_takes_a_rectangle_of_the_next_picture_and_its_share_of_the_class
 @pytest.mark.parametrize("mix", [mixup, cutmix])
 def test_probabilities_can_be_mixed_again(mix):
     x, y = pictures(6), torch.arange(6) % 3
-    generators = make_generators(7, 0, 6)
+    generators = picture_generators(7, 6, 0)
     once = mix(x, y, generators, 3)
     twice, targets = mix(*once, generators, 3)
     assert twice.shape == x.shape
@@ -191,7 +197,7 @@ def test_probabilities_can_be_mixed_again(mix):
 )
 def test_what_is_out_of_range_is_refused_by_name(call, named):
     with pytest.raises(ValueError, match=named):
-        call(pictures(), make_generators(0, 0, 4))
+        call(pictures(), picture_generators(0, 4, 0))
 
 
 # In a fit
@@ -254,8 +260,8 @@ def test_views_and_models_give_the_mean_of_their_probabilities():
 
 
 def test_generators_of_a_sample_are_its_own():
-    first = [torch.rand(2, generator=g) for g in make_generators(1, 0, 5)]
-    later = [torch.rand(2, generator=g) for g in make_generators(1, 3, 2)]
+    first = [torch.rand(2, generator=g) for g in picture_generators(1, 5, 0)]
+    later = [torch.rand(2, generator=g) for g in picture_generators(1, 2, 3)]
     assert torch.equal(torch.stack(first[3:]), torch.stack(later))
     assert len({tuple(drawn.tolist()) for drawn in first}) == 5
-    assert augment.uniform(make_generators(1, 0, 5), 2).tolist() == torch.stack(first).tolist()
+    assert augment.uniform(picture_generators(1, 5, 0), 2).tolist() == torch.stack(first).tolist()
