@@ -110,12 +110,18 @@ def cutmix(
 class Augment(BatchTransform):
     """Change the pictures of each training batch by functions of (x, generators), as `random_flip` is.
 
-    The generator of the k-th picture of a fit is made of `seed` and k alone; a checkpoint keeps the count.
+    Then `mix`, a function of (x, targets, generators) such as `partial(cutmix, classes=10)`, blends pictures and
+    targets. The generator of the k-th picture of a fit is made of `seed` and k alone; a checkpoint keeps the count.
     """
 
-    def __init__(self, *functions: Callable[[Tensor, Generators], Tensor], seed: int = 0) -> None:
+    def __init__(
+        self,
+        *functions: Callable[[Tensor, Generators], Tensor],
+        mix: Callable[[Tensor, Tensor, Generators], tuple[Tensor, Tensor]] | None = None,
+        seed: int = 0,
+    ) -> None:
         super().__init__(self._change, valid=False)
-        self.functions, self.seed, self.seen = functions, seed, 0
+        self.functions, self.mix, self.seed, self.seen = functions, mix, seed, 0
 
     def before_fit(self, learn: LearnerState) -> None:
         self.seen = 0
@@ -126,7 +132,7 @@ class Augment(BatchTransform):
         self.seen += len(x)
         for function in self.functions:
             x = function(x, generators)
-        return (x, *rest)
+        return (x, *rest) if self.mix is None else self.mix(x, *rest, generators)
 
     def state_dict(self) -> dict[str, int]:
         """Return what a checkpoint keeps."""

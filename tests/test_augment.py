@@ -22,7 +22,7 @@ from lib.augment import (
     random_erase,
     random_flip,
 )
-from lib.learner import Checkpoint, DataLoaders, Learner
+from lib.learner import Accuracy, Checkpoint, DataLoaders, Learner, Metrics
 
 CHANGES = [random_crop, random_flip, random_erase, random_copy]
 by_change = pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
@@ -241,6 +241,26 @@ def test_a_fit_that_is_resumed_goes_on_with_the_pictures_that_would_have_come(tm
     seen_by(Watching(), loaders(4), [Augment(random_crop, random_copy), Checkpoint(path)], epochs=1)
     rest = seen_by(Watching(), loaders(4), [Augment(random_crop, random_copy), Checkpoint(path)], epochs=3)
     assert torch.equal(torch.stack(rest), whole[12:])
+
+
+def test_a_mix_blends_each_batch_with_its_targets_after_the_other_changes():
+    targets = []
+
+    def loss(preds, y):
+        targets.append(y)
+        return nn.functional.cross_entropy(preds, y)
+
+    change = Augment(random_flip, mix=partial(mixup, classes=2), seed=3)
+    model = Watching()
+    Learner(model, loaders(4), loss, partial(torch.optim.SGD, lr=0.0), [change, Metrics(accuracy=Accuracy())]).fit(1)
+    x, y = pictures(12), torch.arange(12) % 2
+    for i in range(0, 12, 4):
+        part = slice(i, i + 4)
+        generators = picture_generators(3, 4, i)
+        wanted, shares = mixup(random_flip(x[part], generators), y[part], generators, classes=2)
+        torch.testing.assert_close(torch.stack(model.seen[part]), wanted)
+        torch.testing.assert_close(targets[i // 4], shares)
+    assert targets[-1].shape == (12,)  # tests are left as they are
 
 
 # Several views, several models

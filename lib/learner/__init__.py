@@ -14,7 +14,7 @@ from lib.learner.callbacks.metrics import Accuracy, Mean, Metrics
 from lib.learner.callbacks.precision import MixedPrecision
 from lib.learner.callbacks.progress import Progress
 from lib.learner.callbacks.recorder import Recorder
-from lib.learner.callbacks.schedules import Scheduled, cosine, momentum_cycle, one_cycle
+from lib.learner.callbacks.schedules import Scheduled, cosine, momentum_cycle, one_cycle, through
 from lib.learner.callbacks.stopping import EarlyStopping, SingleBatch, TerminateOnNaN
 from lib.learner.callbacks.transform import BatchTransform
 from lib.learner.events import EVENTS
@@ -55,4 +55,5 @@ __all__ = [
     "cosine",
     "momentum_cycle",
     "one_cycle",
+    "through",
 ]

@@ -1,4 +1,4 @@
-"""Optimisers as one formula each: SGD with momentum, RMSProp, Adam, AdamW.
+"""Optimisers as one formula each: SGD with momentum, RMSProp, Adam, AdamW, Muon.
 
 They are torch optimisers (parameter groups, `state_dict`, schedulers), with torch's names for the hyper-parameters and
 torch's trajectories. Each parameter without a gradient is left as it is.
@@ -155,6 +155,48 @@ class AdamW(Optimiser):
         """The decay goes past the moments, straight to the weights."""
         parameter.mul_(1 - group["lr"] * group["weight_decay"])
         _adam(parameter, gradient, state, group)
+
+
+class Muon(Optimiser):
+    """Nesterov's momentum, whose step for each matrix is made orthogonal, with decoupled `weight_decay`.
+
+    Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024; decay, and a factor that gives the
+    step's entries the size of Adam's, from Liu et al., "Muon is scalable for LLM training", arXiv 2502.16982, eq. 4,
+    as torch has it with `adjust_lr_fn="match_rms_adamw"`. A filter [c_out, ...] is a matrix of c_out rows, a bias, for
+    which torch takes another optimiser, one of a single column. Products are taken in `dtype`.
+    """
+
+    def __init__(
+        self,
+        params: Iterable,
+        lr: float = 1e-3,
+        momentum: float = 0.95,
+        weight_decay: float = 0.1,
+        dtype: torch.dtype = torch.bfloat16,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "dtype": dtype})
+
+    def update(self, parameter: Tensor, gradient: Tensor, state: dict, group: dict) -> None:
+        """With m the gradient's running mean: parameter -= lr * 0.2 √(longer side) * orthogonal(look-ahead of m)."""
+        mean = _running(state, "mean", gradient, group["momentum"])
+        matrix = gradient.lerp(mean, group["momentum"]).reshape(len(gradient) if gradient.ndim else 1, -1)
+        step = orthogonal(matrix.to(group["dtype"])).view(parameter.shape)
+        parameter.mul_(1 - group["lr"] * group["weight_decay"])
+        parameter.sub_(step, alpha=group["lr"] * 0.2 * max(matrix.shape) ** 0.5)
+
+
+def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
+    """Give a matrix [r, c] singular values of about 1 (0.7 to 1.2) and leave its singular vectors.
+
+    Each step of this Newton-Schulz iteration takes every singular value s to 3.4445 s - 4.775 s³ + 2.0315 s⁵, by
+    products alone. Coefficients and steps are those of Jordan et al. 2024; values near zero stay smaller.
+    """
+    x = matrix.T if len(matrix) > matrix.shape[1] else matrix
+    x = x / x.norm().clamp(min=1e-7)
+    for _ in range(steps):
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=-4.775, alpha=2.0315), x, beta=3.4445)
+    return x.T if len(matrix) > matrix.shape[1] else x
 
 
 def _adam(parameter: Tensor, gradient: Tensor, state: dict, group: dict) -> None:

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from lib.scratch.optim import SGD, Adam, AdamW, Optimiser, RMSProp
+from lib.scratch.optim import SGD, Adam, AdamW, Muon, Optimiser, RMSProp, orthogonal
 
 PEERS = {SGD: torch.optim.SGD, RMSProp: torch.optim.RMSprop, Adam: torch.optim.Adam, AdamW: torch.optim.AdamW}
 CASES = [
@@ -202,3 +202,78 @@ def test_in_half_precision_each_goes_where_it_goes_in_float64(kind, options, dty
         assert ours.dtype == torch.float32
         # The parameter itself is rounded, and with weight decay is part of the gradient.
         torch.testing.assert_close(ours.double(), exact, rtol=0.1 if "weight_decay" in options else 0.02, atol=0.02)
+
+
+# Muon: torch's own is for matrices alone
+
+
+MUON = {"lr": 0.05, "momentum": 0.8, "weight_decay": 0.3}
+
+
+def test_muon_goes_where_torch_goes_with_the_size_of_adam():
+    shapes = ((6, 4), (4, 6), (5, 1), (1, 5), (3, 3))
+    ours, theirs = ([torch.randn(s, dtype=torch.float64).requires_grad_() for s in shapes] for _ in range(2))
+    for a, b in zip(ours, theirs, strict=True):
+        b.data.copy_(a.data)
+    mine, peer = Muon(ours, **MUON), torch.optim.Muon(theirs, **MUON, adjust_lr_fn="match_rms_adamw")
+    for step in range(100):
+        for tensors, optimiser in ((ours, mine), (theirs, peer)):
+            optimiser.zero_grad()
+            sum((t - math.sin(step)).square().sum() + t.cos().sum() for t in tensors).backward()
+            optimiser.step()
+        assert near(ours, theirs, rtol=1e-6)
+
+
+def test_muon_takes_a_filter_for_a_matrix_a_bias_for_a_column_and_a_number_for_its_sign():
+    generator = torch.Generator().manual_seed(3)
+    filters = torch.randn(4, 2, 3, 3, generator=generator, dtype=torch.float64)
+    gradient = torch.randn(4, 2, 3, 3, generator=generator, dtype=torch.float64)
+    bias, number = filters[:, 0, 0, 0].clone(), torch.tensor(2.0, dtype=torch.float64)
+    tensors = [filters.clone(), filters.flatten(1).clone(), bias.clone(), bias[:, None].clone(), number.clone()]
+    slopes = [gradient, gradient.flatten(1), gradient[:, 0, 0, 0], gradient[:, :1, 0, 0], torch.tensor(-7.0).double()]
+    for tensor, slope in zip(tensors, slopes, strict=True):
+        tensor.grad = slope
+    Muon(tensors, lr=0.1, weight_decay=0.0, dtype=torch.float64).step()
+    assert torch.equal(tensors[0].flatten(1), tensors[1])
+    assert torch.equal(tensors[2], tensors[3][:, 0])
+    size = orthogonal(torch.ones(1, 1, dtype=torch.float64)).item()
+    moved = (tensors[2] - bias).square().mean().sqrt().item()
+    assert moved == pytest.approx(0.1 * 0.2 * size)
+    assert tensors[4].item() == pytest.approx(2.0 + 0.1 * 0.2 * size)
+
+
+@pytest.mark.parametrize("shape", [(5, 5), (3, 8), (8, 3), (1, 4), (4, 1)])
+def test_an_orthogonal_step_keeps_singular_vectors_and_makes_singular_values_about_one(shape):
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+    s = values / values.norm()
+    for _ in range(5):
+        s = 3.4445 * s - 4.775 * s**3 + 2.0315 * s**5
+    torch.testing.assert_close(orthogonal(matrix), left * s @ right)
+    assert ((s[values / values.norm() > 0.05] - 1).abs() < 0.35).all()
+
+
+def test_what_has_no_direction_stays_where_it_is():
+    assert not orthogonal(torch.zeros(3, 2)).any()
+    weight = torch.ones(3, 2, requires_grad=True)
+    weight.grad = torch.zeros(3, 2)
+    Muon([weight], weight_decay=0.0).step()
+    assert torch.equal(weight, torch.ones(3, 2))
+
+
+@pytest.mark.parametrize(("name", "value"), [("lr", -1.0), ("momentum", float("nan")), ("weight_decay", "much")])
+def test_muon_refuses_what_is_out_of_range(name, value):
+    with pytest.raises(ValueError, match=rf"Muon: {name} must be a number from 0"):
+        Muon(parameters(), **{name: value})
+
+
+def test_a_saved_muon_goes_on_as_if_nothing_had_happened(tmp_path):
+    through, stopped = parameters(), parameters()
+    walk(Muon(through, **MUON), through, range(20))
+    first = Muon(stopped, **MUON)
+    walk(first, stopped, range(10))
+    torch.save(first.state_dict(), tmp_path / "state.pt")
+    second = Muon(stopped)
+    second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    walk(second, stopped, range(10, 20))
+    assert all(torch.equal(a, b) for a, b in zip(through, stopped, strict=True))

@@ -45,7 +45,10 @@ class Mean:
 
 
 class Accuracy:
-    """The share of predictions [n, classes, ...] whose largest entry is the target [n, ...], from 0 to 1."""
+    """The share of predictions [n, classes, ...] whose largest entry is the target [n, ...], from 0 to 1.
+
+    Of targets that are probabilities [n, classes, ...], as mixup makes them, the largest counts.
+    """
 
     def __init__(self) -> None:
         self.reset()
@@ -54,6 +57,8 @@ class Accuracy:
         self.correct, self.count = 0, 0
 
     def update(self, preds: Tensor, targets: Tensor) -> None:
+        if preds.shape == targets.shape and preds.ndim > 1 and (targets >= 0).all():
+            targets = targets.argmax(1)
         if preds.ndim < 2 or (largest := preds.argmax(1)).shape != targets.shape:
             shapes = f"{list(preds.shape)} and {list(targets.shape)}"
             raise ValueError(f"accuracy needs predictions [n, classes, ...] and targets [n, ...], got {shapes}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 from torch.optim import Optimizer
 
@@ -12,32 +14,43 @@ from lib.learner.callback import Callback, LearnerState
 Schedule = Callable[[float], float]
 
 
+def through(*points: tuple[float, float], straight: bool = False) -> Schedule:
+    """Pass through points (progress, factor), from progress 0 to 1, along half cosines or straight lines.
+
+    `through((0, 0), (0.1, 1), (0.6, 1), (1, 0), straight=True)` is warm-up, plateau and decay (Hu et al. 2024,
+    "MiniCPM", arXiv 2404.06395, section 4). Raises ValueError for places that do not go up, and for negative factors.
+    """
+    places = [place for place, _ in points]
+    if len(points) < 2 or places[0] != 0 or places[-1] != 1 or any(a >= b for a, b in pairwise(places)):
+        raise ValueError(f"points (progress, factor) must go up from progress 0 to 1, got {points}")
+    if not all(math.isfinite(factor) and factor >= 0 for _, factor in points):
+        raise ValueError(f"factors must be finite and at least 0, got {points}")
+
+    def factor(progress: float) -> float:
+        i = min(bisect.bisect_right(places, progress), len(points) - 1)
+        (low, start), (high, end) = points[i - 1 : i + 1]
+        part = min((progress - low) / (high - low), 1.0)
+        return start + (end - start) * part if straight else end + (start - end) * (1 + math.cos(math.pi * part)) / 2
+
+    return factor
+
+
 def cosine(end: float = 0.0) -> Schedule:
     """Fall from 1 to `end` along half a cosine (Loshchilov and Hutter 2017, arXiv 1608.03983, eq. 5)."""
-    return lambda progress: _between(1.0, end, progress)
+    return through((0, 1), (1, end))
 
 
 def one_cycle(warmup: float = 0.25, start: float = 1 / 25, end: float = 4e-7) -> Schedule:
     """Rise from `start` to 1 while the progress is below `warmup`, then fall to `end` (Smith 2018, 1803.09820)."""
     if not 0 < warmup < 1:
         raise ValueError(f"warmup must be between 0 and 1, got {warmup}")
-
-    def factor(progress: float) -> float:
-        if progress < warmup:
-            return _between(start, 1.0, progress / warmup)
-        return _between(1.0, end, (progress - warmup) / (1 - warmup))
-
-    return factor
+    return through((0, start), (warmup, 1), (1, end))
 
 
 def momentum_cycle(high: float = 0.95, low: float = 0.85, warmup: float = 0.25) -> Schedule:
     """The momentum that goes with `one_cycle`: low while the learning rate is high (Smith 2018, arXiv 1803.09820)."""
     cycle = one_cycle(warmup, 0.0, 0.0)
     return lambda progress: high - (high - low) * cycle(progress)
-
-
-def _between(start: float, end: float, part: float) -> float:
-    return end + (start - end) * (1 + math.cos(math.pi * min(part, 1.0))) / 2
 
 
 class Scheduled(Callback):

@@ -80,6 +80,12 @@ def test_accuracy_of_pixels_counts_each():
     assert accuracy.compute() == accuracy_score(targets.flatten(), preds.argmax(1).flatten())
 
 
+def test_of_targets_that_are_probabilities_the_largest_counts():
+    accuracy, blended = Accuracy(), F.one_hot(TARGETS, 3).float().lerp(torch.full((3,), 1 / 3), 0.4)
+    accuracy.update(logits(), blended)
+    assert accuracy.compute() == accuracy_score(TARGETS, logits().argmax(1))
+
+
 @pytest.mark.parametrize(
     ("preds", "targets"), [((5, 3), (5, 1)), ((5, 3), (4,)), ((5,), (5,)), ((5,), ()), ((5, 3, 2), (5, 4))]
 )

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
 
-from lib.learner import Callback, Recorder, Scheduled, cosine, momentum_cycle, one_cycle
+from lib.learner import Callback, Recorder, Scheduled, cosine, momentum_cycle, one_cycle, through
 from tests.learner.problem import AdamW, learner, net
 
 BATCHES, EPOCHS = 7, 4
@@ -158,3 +158,48 @@ def test_weights_follow_the_schedule():
     one = learner().fit(1)
     for p, q in zip(half.model.parameters(), one.model.parameters(), strict=True):
         assert torch.equal(p, q)
+
+
+def test_a_schedule_passes_through_its_points_straight_or_along_half_cosines():
+    points = ((0, 0.2), (0.25, 1.0), (0.75, 0.5), (1, 0.0))
+    for schedule in (through(*points), through(*points, straight=True)):
+        assert [schedule(place) for place, _ in points] == pytest.approx([factor for _, factor in points])
+        assert [schedule(0.5), schedule(0.125)] == pytest.approx([0.75, 0.6])
+        assert schedule(1.5) == pytest.approx(0.0)
+    assert through(*points, straight=True)(0.0625) == pytest.approx(0.4)
+    assert through(*points)(0.0625) == pytest.approx(1.0 - 0.8 * (1 + math.cos(math.pi / 4)) / 2)
+
+
+def test_warm_up_plateau_and_linear_decay_are_those_of_torch():
+    steps = 40
+    weight = torch.zeros(1, requires_grad=True)
+    optimiser = torch.optim.SGD([weight], lr=1.0)
+    parts = [
+        torch.optim.lr_scheduler.LinearLR(optimiser, 1e-9, 1.0, 10),
+        torch.optim.lr_scheduler.ConstantLR(optimiser, 1.0, 1),
+        torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.0, 20),
+    ]
+    theirs = torch.optim.lr_scheduler.SequentialLR(optimiser, parts, [10, 20])
+    ours = through((0, 0), (0.25, 1), (0.5, 1), (1, 0), straight=True)
+    for step in range(steps):
+        assert ours(step / steps) == pytest.approx(optimiser.param_groups[0]["lr"], abs=1e-6)
+        optimiser.step()
+        theirs.step()
+
+
+@pytest.mark.parametrize(
+    ("points", "said"),
+    [
+        ([], "go up from progress 0 to 1"),
+        ([(0, 1)], "go up"),
+        ([(0.1, 1), (1, 0)], "go up"),
+        ([(0, 1), (0.9, 0)], "go up"),
+        ([(0, 1), (0.6, 1), (0.5, 1), (1, 0)], "go up"),
+        ([(0, 1), (0.5, 1), (0.5, 0), (1, 0)], "go up"),
+        ([(0, 1), (1, -0.1)], "at least 0"),
+        ([(0, math.nan), (1, 0)], "finite"),
+    ],
+)
+def test_points_that_make_no_schedule_are_refused(points, said):
+    with pytest.raises(ValueError, match=said):
+        through(*points)
