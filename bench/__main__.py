@@ -26,8 +26,9 @@ BENCHES = {
     "stable-full": "bench.stable_full",
     "diffusion-full": "bench.diffusion_full",
     "fashion": "bench.fashion",
+    "board": "bench.board",
 }
-LONG = ("stable-full", "diffusion-full", "fashion")  # hours on two cores, resumable: measured only when named
+LONG = ("stable-full", "diffusion-full", "fashion", "board")  # hours on two cores, resumable: measured only when named
 ON_GPU = ("matmul", "cluster", "learner", "diffusion", "stable")  # have measurements of their own for a GPU
 NAMES = f"one or more of: {', '.join(BENCHES)} (default: all but {', '.join(LONG)})"
 RESULTS = Path(__file__).parent / "results"
