@@ -93,7 +93,7 @@ def timm_resnet18d() -> nn.Module:
 NETS: dict[str, Callable[[], nn.Module]] = {
     "convnet": partial(convnet, norm=nn.BatchNorm2d),
     "ResNet": ResNet,
-    "wide ResNet": partial(ResNet, (64, 128, 256), stem=32),
+    "half ResNet": partial(ResNet, (24, 48, 96), stem=12),
     "timm resnet18d": timm_resnet18d,
 }
 
@@ -144,10 +144,12 @@ def train(
     return result
 
 
-def held_out(loaded: data.Dataset) -> data.Dataset:
-    """Return the training images alone: the last 10,000 to choose a recipe by, the others to train on."""
+def held_out(loaded: data.Dataset, first: int | None = None) -> data.Dataset:
+    """Return training images alone: the last 10,000 to choose a recipe by, the first, or all others, to train on."""
     images, labels = loaded.train.images, loaded.train.labels
     parts = Split(images[:-HELD_OUT], labels[:-HELD_OUT]), Split(images[-HELD_OUT:], labels[-HELD_OUT:])
+    if first is not None:
+        parts = parts[0].first(first), parts[1]
     source = loaded.source
     return data.Dataset.of(source.name, source.kind, f"{source.where}, held out", loaded.classes, *parts)
 

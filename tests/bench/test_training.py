@@ -82,6 +82,9 @@ def test_what_is_held_out_are_the_last_training_images(monkeypatch, clothes):
     assert torch.equal(torch.cat([split.train.images, split.test.images]), clothes.train.images)
     assert torch.equal(torch.cat([split.train.labels, split.test.labels]), clothes.train.labels)
     assert split.source.sha256 != clothes.source.sha256
+    few = training.held_out(clothes, first=20)
+    assert few.source.sizes == (20, 30)
+    assert torch.equal(few.test.images, split.test.images)
 
 
 def test_a_part_is_refused(clothes):
