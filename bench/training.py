@@ -93,6 +93,7 @@ def timm_resnet18d() -> nn.Module:
 NETS: dict[str, Callable[[], nn.Module]] = {
     "convnet": partial(convnet, norm=nn.BatchNorm2d),
     "ResNet": ResNet,
+    "wide ResNet": partial(ResNet, (64, 128, 256), stem=32),
     "half ResNet": partial(ResNet, (24, 48, 96), stem=12),
     "timm resnet18d": timm_resnet18d,
 }
@@ -183,7 +184,7 @@ def callbacks(recipe: Recipe, seed: int, loaders: data.DataLoaders) -> Iterator[
     if recipe.changes or recipe.mix:
         empty = loaders.train.transform(torch.zeros(1)).item()  # what an empty pixel becomes
         known = {
-            "crop": partial(augment.random_crop, padding=2, fill=empty),
+            "crop": partial(augment.random_crop, fill=empty),
             "flip": augment.random_flip,
             "erase": augment.random_erase,
             "copy": augment.random_copy,
