@@ -14,6 +14,11 @@ SMALLEST = 1e-150  # whose square still is a float64
 
 def points(x: Tensor) -> Tensor:
     """Return x [n, d] in float64; raises for what is no table of finite numbers."""
+    return table(x).double()
+
+
+def table(x: Tensor) -> Tensor:
+    """Return x [n, d] in float32 or float64, contiguous; raises as `points` does."""
     if not isinstance(x, Tensor):
         raise TypeError(f"x must be a tensor [n, d], got {type(x).__name__}")
     if x.layout != torch.strided:
@@ -22,7 +27,7 @@ def points(x: Tensor) -> Tensor:
         raise ValueError(f"x must be [n, d] with at least one row and one column, got {list(x.shape)}")
     if x.is_complex() or x.dtype == torch.bool:
         raise TypeError(f"x must hold real numbers, got {x.dtype}")
-    found = x.detach().double()
+    found = (wide(x.detach()) if x.is_floating_point() else x.double()).contiguous()
     wrong = ~found.isfinite().all(dim=1)
     if wrong.any():
         raise ValueError(f"x must be finite, got NaN or infinity in {int(wrong.sum())} of {len(x)} rows")
@@ -37,12 +42,6 @@ def positive(name: str, value: float) -> float:
     if not SMALLEST <= value <= 1 / SMALLEST:
         raise ValueError(f"{name} must be from {SMALLEST:g} to {1 / SMALLEST:g}, as it is squared, got {value}")
     return value
-
-
-def table(x: Tensor) -> Tensor:
-    """Return x [n, d] in float32 or wider, contiguous; raises as `points` does."""
-    found = points(x)
-    return (found if x.dtype == torch.float64 or not x.is_floating_point() else wide(x.detach())).contiguous()
 
 
 def pair(queries: Tensor, data: Tensor) -> tuple[Tensor, Tensor]:

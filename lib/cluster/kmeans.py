@@ -70,6 +70,7 @@ def kmeans(
     if batch_size is not None:
         size = min(check_count("batch_size", batch_size), len(data))
         centres, iterations = _mini_batches(data, start, size, max_iter, limit, generator)
+        labels, squares = nearest(data, centres, rows)
     else:
         fits = data.device.type == "cpu" and elkan.bytes_needed(len(data), k) <= memory_limit
         if algorithm == "elkan" and not fits:
@@ -79,7 +80,7 @@ def kmeans(
             )
         assign = elkan.Bounds(data, rows) if fits and algorithm != "lloyd" else _Lloyd(data, rows)
         centres, iterations = _passes(data, start, assign, max_iter, limit)
-    labels, squares = nearest(data, centres, rows)
+        labels, squares = assign(centres)
     dtype = x.dtype if x.is_floating_point() else data.dtype
     return KMeans(labels, (centres + origin).to(dtype), squares.double().sum().item(), iterations)
 
