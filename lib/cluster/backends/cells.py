@@ -7,6 +7,7 @@ runs of memory. No table of all cells is kept: where they are empty they cost no
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 
 import numba
 import numpy as np
@@ -35,20 +36,15 @@ def shift(data: Tensor, bandwidth: float, kernel: str, cutoff: float = 1.0) -> S
     """
     if not fits(data, cutoff * bandwidth):
         raise ValueError(f"cells are for up to {AXES} dimensions and 2^62 cells, got {list(data.shape)}")
-    table = padded(data)
     side = cutoff * bandwidth / CELLS_PER_CUTOFF * WIDER
-    low = table.min(0)
-    counts = np.floor((table.max(0) - low) / side).astype(np.int64) + 1
-    cells = np.floor((table - low) / side).astype(np.int64)
-    ids = (cells[:, 0] * counts[1] + cells[:, 1]) * counts[2] + cells[:, 2]
-    order = np.argsort(ids, kind="stable")
-    table, ids = np.ascontiguousarray(table[order].T), ids[order]
+    cells = sort(data, side)
     around = [
         range(-CELLS_PER_CUTOFF, CELLS_PER_CUTOFF + 1) if axis >= AXES - data.shape[1] else (0,)
         for axis in range(AXES - 1)
     ]
     rows = np.array(list(itertools.product(*around)), np.int64)
-    given = (table, ids, low, side, counts, rows, KINDS[kernel], float(bandwidth), float(cutoff))
+    table = np.ascontiguousarray(cells.table.T)
+    given = (table, cells.ids, cells.low, side, cells.counts, rows, KINDS[kernel], float(bandwidth), float(cutoff))
     threads = Threads()
 
     def step(points: Tensor) -> tuple[Tensor, Tensor]:
@@ -59,6 +55,31 @@ def shift(data: Tensor, bandwidth: float, kernel: str, cutoff: float = 1.0) -> S
         return moved.to(points.device), torch.from_numpy(weight).to(points.device)
 
     return step
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Points sorted by cell: their `order` in the data, `table` [n, 3], and the `ids` [n] of their cells, ascending.
+
+    `low` [3] is the corner of the first cell, `counts` [3] are the cells along each axis; ids go up along the last.
+    """
+
+    order: np.ndarray
+    table: np.ndarray
+    ids: np.ndarray
+    low: np.ndarray
+    counts: np.ndarray
+
+
+def sort(data: Tensor, side: float) -> Cells:
+    """Sort points [n, d], d at most 3, into cells of a side."""
+    table = padded(data)
+    low = table.min(0)
+    counts = np.floor((table.max(0) - low) / side).astype(np.int64) + 1
+    cells = np.floor((table - low) / side).astype(np.int64)
+    ids = (cells[:, 0] * counts[1] + cells[:, 1]) * counts[2] + cells[:, 2]
+    order = np.argsort(ids, kind="stable")
+    return Cells(order, table[order], ids[order], low, counts)
 
 
 def padded(points: Tensor) -> np.ndarray:
@@ -100,7 +121,7 @@ def _gaussian(x, y, z, data, first, last, limit, bandwidth):
 
 
 @numba.njit(cache=True)
-def _search(ids, cell):
+def search(ids, cell):
     """Return where a cell begins in sorted ids; np.searchsorted would take seconds to compile."""
     first, last = 0, len(ids)
     while first < last:
@@ -126,8 +147,8 @@ def _step(start, stop, points, data, ids, low, side, counts, rows, kind, bandwid
             if p < 0 or q < 0 or p >= counts[0] or q >= counts[1]:
                 continue
             base = (p * counts[1] + q) * counts[2]
-            first = _search(ids, base + max(c - CELLS_PER_CUTOFF, 0))
-            last = _search(ids, base + min(c + CELLS_PER_CUTOFF, counts[2] - 1) + 1)
+            first = search(ids, base + max(c - CELLS_PER_CUTOFF, 0))
+            last = search(ids, base + min(c + CELLS_PER_CUTOFF, counts[2] - 1) + 1)
             if kind == 0:
                 found = _flat(x, y, z, data, first, last, limit)
             elif kind == 1:
