@@ -46,8 +46,8 @@ def random_erase(
 ) -> Tensor:
     """Fill a rectangle of each picture, with probability p, with pixels drawn from anywhere in it.
 
-    So mean, standard deviation (in expectation) and range stay the picture's own; noise of the same mean and deviation,
-    cut off at the range, would shift both. `scale` is the share of the area, `ratio` that of height to width (Zhong et
+    So what fills it has the picture's own range and, in expectation, its mean and standard deviation; noise with both,
+    cut off at the range, would have neither. `scale` is the share of the area, `ratio` that of height to width (Zhong et
     al. 2020, "Random erasing data augmentation", arXiv 1708.04896, algorithm 1).
     """
     _check(x, generators, p)
