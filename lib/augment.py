@@ -47,8 +47,8 @@ def random_erase(
     """Fill a rectangle of each picture, with probability p, with pixels drawn from anywhere in it.
 
     So what fills it has the picture's own range and, in expectation, its mean and standard deviation; noise with both,
-    cut off at the range, would have neither. `scale` is the share of the area, `ratio` that of height to width (Zhong et
-    al. 2020, "Random erasing data augmentation", arXiv 1708.04896, algorithm 1).
+    cut off at the range, would have neither. `scale` is the share of the area, `ratio` that of height to width (Zhong
+    et al. 2020, "Random erasing data augmentation", arXiv 1708.04896, algorithm 1).
     """
     _check(x, generators, p)
     box = _boxes(x, generators, scale, ratio)
