@@ -1,8 +1,6 @@
-"""The board: how many garments a ResNet gets right after 5, 10, 20 and 50 epochs, and what each step added; long.
+"""The board: how many garments a ResNet gets right after 5, 10, 20 and 50 epochs; resumable, long.
 
-The nets are trained on all 60,000 images and tested once a seed. What each step adds is measured on a smaller net and
-fewer images, and judged by the last 10,000 training images, as were the recipes. All runs are resumable, see
-`bench.training`.
+The recipes were chosen by the last 10,000 training images; the nets are trained on all 60,000 and tested once a seed.
 """
 
 from __future__ import annotations
@@ -15,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bench.training import RUNS, Recipe, accuracy, held_out, train
+from bench.training import RUNS, Recipe, accuracy, train
 from lib import data, gpu
 from lib.measure import Record
 from lib.nn.summary import short
@@ -33,20 +31,6 @@ FIVE = Recipe(
 TEN = replace(FIVE, changes=("crop", "flip"), epochs=10)
 BOARD = {"5": FIVE, "10": TEN, "20": replace(TEN, epochs=20), "50": replace(TEN, epochs=50)}
 ON_CPU = {"20": (1,), "50": ()}  # the seeds that two cores have time for, where not all
-# Each is the first with one thing changed: a net of half the width, on a sixth of the images, twenty passes over them.
-SMALL = replace(FIVE, net="half ResNet", changes=(), epochs=20)
-STEPS = {
-    "none": SMALL,
-    "AdamW": replace(SMALL, optimiser="adamw"),
-    "no smoothing": replace(SMALL, smoothing=0.0),
-    "flip": replace(SMALL, changes=("flip",)),
-    "crop": replace(SMALL, changes=("crop",)),
-    "erase": replace(SMALL, changes=("erase",)),
-    "copy": replace(SMALL, changes=("copy",)),
-    "mixup": replace(SMALL, mix="mixup"),
-    "cutmix": replace(SMALL, mix="cutmix"),
-}
-IMAGES = 10_000
 TEST = "the 10,000 test images"
 TARGETS = {"5": ">= 94.2", "10": ">= 94.8", "20": ">= 95.2", "20/mirrored": ">= 95.5", "50": ">= 95.8"}
 NOTEBOOK = "fast.ai course part 2 2022, lesson 18, notebook 14_augment"
@@ -72,17 +56,12 @@ def records(say: Callable[[str], None], runs: Path = RUNS) -> Iterator[Record]:
         if len(results) > 1:
             together = torch.from_numpy(np.mean([np.load(runs / result["probabilities"]) for result in results], 0))
             yield record(f"{name}/together", recipe, [accuracy(together[0], loaded.test.labels)], results)
-    few = held_out(loaded, first=IMAGES)
-    for name, recipe in STEPS.items():
-        results = [train(f"board/steps/{name}", recipe, seed, few, say, runs) for seed in recipe.seeds]
-        yield record(f"steps/{name}", recipe, [result["accuracy"][-1] for result in results], results)
 
 
-def record(name: str, recipe: Recipe, values: list[float], results: list[dict]) -> Record:
+def record(name: str, recipe: Recipe, values: list[float], results: list[dict], images: str = TEST) -> Record:
     """Sum up accuracies [%]: their mean, with the smallest and the largest as range."""
     reference, source = COURSE.get(name, (None, None))
     first = results[0]
-    images = f"the last 10,000 training images, trained on the first {IMAGES:,}," if name.startswith("steps/") else TEST
     what = {"mirrored": "mean over each picture and its mirror image, ", "together": f"{len(results)} nets together, "}
     spread = f", standard deviation {statistics.stdev(values):.2f}" if len(values) > 1 else ""
     where = first["device"] or f"{first['threads']} thread(s) of a busy machine"

@@ -69,7 +69,8 @@ class SGD(Optimiser):
     """Stochastic gradient descent with heavy-ball momentum, or Nesterov's, and L2 `weight_decay`.
 
     Polyak, "Some methods of speeding up the convergence of iteration methods", 1964; Nesterov's in the form of
-    Sutskever et al., "On the importance of initialization and momentum in deep learning", ICML 2013, as torch has it.
+    Bengio, Boulanger-Lewandowski and Pascanu, "Advances in optimizing recurrent networks", ICASSP 2013, section 3.5,
+    as torch has it.
     """
 
     def __init__(
