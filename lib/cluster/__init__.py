@@ -1,1 +1,1 @@
-"""Clustering on tensors: mean shift, in full, by the closest points, and by a grid of its density."""
+"""Clustering on tensors: mean shift, k-means and DBSCAN; nearest neighbours and product quantisation."""
