@@ -29,13 +29,8 @@ BENCHES = {
     "board": "bench.board",
     "board-steps": "bench.board_steps",
 }
-LONG = (
-    "stable-full",
-    "diffusion-full",
-    "fashion",
-    "board",
-    "board-steps",
-)  # hours on two cores, resumable: measured only when named
+# Hours on two cores, resumable: measured only when named.
+LONG = ("stable-full", "diffusion-full", "fashion", "board", "board-steps")
 ON_GPU = ("matmul", "cluster", "learner", "diffusion", "stable")  # have measurements of their own for a GPU
 NAMES = f"one or more of: {', '.join(BENCHES)} (default: all but {', '.join(LONG)})"
 RESULTS = Path(__file__).parent / "results"

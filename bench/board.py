@@ -1,6 +1,7 @@
 """The board: how many garments a ResNet gets right after 5, 10, 20 and 50 epochs; resumable, long.
 
-The recipes were chosen by the last 10,000 training images; the nets are trained on all 60,000 and tested once a seed.
+The recipe of five epochs was chosen by the last 10,000 training images, the longer ones follow it with crops added; the
+nets are trained on all 60,000 images and tested once a seed.
 """
 
 from __future__ import annotations

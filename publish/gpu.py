@@ -48,13 +48,8 @@ POSTS = {
     "14": 3,
 }
 MEASURED_ON_GPU = {"matmul": 3, "cluster": 1, "learner": 1, "diffusion": 2, "stable": 2}
-LONG = {
-    "stable-full": 6,
-    "board": 15,
-    "diffusion-full": 8,
-    "board-steps": 6,
-    "fashion": 8,
-}  # too long to be rehearsed on a CPU
+# Too long to be rehearsed on a CPU.
+LONG = {"stable-full": 6, "board": 15, "diffusion-full": 8, "board-steps": 6, "fashion": 8}
 UNKNOWN = 3
 ACCOUNT = "bench/account.json"
 DONE, FAILED, REFUSED, CUT, WAITING = "done", "failed", "not to be published", "cut off", "no time"
