@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lib.checks import check_choice, check_count
 from lib.cluster import check
-from lib.cluster.backends import elkan
+from lib.cluster.backends import close, elkan
 
 MIB = 2**20
 ALGORITHMS = ("auto", "lloyd", "elkan")
@@ -46,7 +46,8 @@ def kmeans(
     `init` is "k-means++" (Arthur and Vassilvitskii 2007: each centre is a point drawn with odds of its squared distance
     from those there are, the best of a few), "random" (points without replacement) or centres [k, d]. "lloyd" computes
     all distances in every pass, on any device; "elkan", on the CPU, leaves out those that bounds from the passes before
-    rule out (Elkan 2003), with the same result; "auto" takes it where its bounds fit in `memory_limit` bytes. With
+    rule out (Elkan 2003), with the same result; "auto" takes it in more than 64 dimensions, where its bounds fit in
+    `memory_limit` bytes. With
     `batch_size` a pass sees so many points, drawn at random, and moves each centre by its mean over all that it has
     seen (Sculley 2010). A centre that has lost its points moves to the point farthest from its own.
 
@@ -78,7 +79,8 @@ def kmeans(
                 f"algorithm 'elkan' is for the CPU and needs {elkan.bytes_needed(len(data), k)} bytes for its bounds, "
                 f"got data on {data.device} and a memory limit of {memory_limit}: use 'lloyd' or 'auto'"
             )
-        assign = elkan.Bounds(data, rows) if fits and algorithm != "lloyd" else _Lloyd(data, rows)
+        bounded = algorithm == "elkan" or (algorithm == "auto" and fits and not close.fits(data))
+        assign = elkan.Bounds(data, rows) if bounded else _Lloyd(data, rows)
         centres, iterations = _passes(data, start, assign, max_iter, limit)
         labels, squares = assign(centres)
     dtype = x.dtype if x.is_floating_point() else data.dtype
@@ -87,6 +89,8 @@ def kmeans(
 
 def nearest(data: Tensor, centres: Tensor, rows: int) -> tuple[Tensor, Tensor]:
     """Return for each point [n, d] the number of the nearest of centres [k, d], the first of equals, and its square."""
+    if close.fits(data):
+        return close.nearest(data, centres)
     norms = centres.square().sum(dim=1)
     labels = torch.cat([torch.addmm(norms, part, centres.T, alpha=-2).argmin(dim=1) for part in data.split(rows)])
     return labels, (data - centres[labels]).square().sum(dim=1)

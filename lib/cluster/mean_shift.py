@@ -12,9 +12,10 @@ from torch import Tensor
 
 from lib.checks import check_choice, check_count
 from lib.cluster import check, kernels
-from lib.cluster.backends import cells, full, grid
+from lib.cluster.backends import cells, full, grid, near
 from lib.cluster.backends.full import Shift
 from lib.cluster.kernels import KERNELS
+from lib.cluster.neighbours import Neighbours
 
 MIB = 2**20
 ALGORITHMS = ("auto", "full", "nearest")
@@ -29,8 +30,8 @@ class Clusters:
 
     `labels` [n] int64 number the centre nearest to each point of the data, as in scikit-learn (with blurring, nearest
     to where it ended); `centres` [k, d] are the modes, densest first; `ends` [n, d] is where each point came to rest,
-    `iterations` how many steps that took, `algorithm` what was used: "full", "cells" or "grid"; `path` holds the points
-    before the first and after each step, where it was asked for.
+    `iterations` how many steps that took, `algorithm` what was used: "full", "cells", "grid" or "neighbours"; `path`
+    holds the points before the first and after each step, where it was asked for.
     """
 
     labels: Tensor
@@ -48,6 +49,7 @@ def mean_shift(
     *,
     blurring: bool = False,
     algorithm: str = "auto",
+    neighbours: Callable[[Tensor], Neighbours] | None = None,
     batch_size: int | None = None,
     memory_limit: int = 512 * MIB,
     tol: float = 1e-3,
@@ -67,11 +69,13 @@ def mean_shift(
     device. "nearest", on the CPU and in up to 3 dimensions, looks at the closest only: exact for kernels of bounded
     support; for the Gaussian by a grid of its density (a step is within 1e-3 bandwidths of the exact one) or, where
     that would be too large for `memory_limit` or for the data, with a cutoff so far that all beyond weigh less than
-    1e-5 together. "auto" takes "nearest" on the CPU where it can, and "full" elsewhere. All computing is in float64;
-    what is returned has the dtype of x where that is a floating one.
+    1e-5 together. "auto" takes "nearest" on the CPU where it can, and "full" elsewhere. With `neighbours` a step sees
+    those rows of x that this search returns for points [m, d], at the distances that it says: as good an answer as the
+    search is, for many dimensions. All else is computed in float64; what is returned has the dtype of x where that is a
+    floating one.
 
     Raises TypeError and ValueError for what is no finite table of numbers, for an unknown kernel or algorithm, numbers
-    out of range, and a memory limit too small for one row.
+    out of range, a memory limit too small for one row, and `neighbours` with blurring or another algorithm.
     """
     points = check.points(x)
     origin = points.median(dim=0).values  # far from 0, sums of coordinates would lose digits
@@ -85,10 +89,17 @@ def mean_shift(
     check_choice("kernel", kernel, KERNELS)
     check_choice("algorithm", algorithm, ALGORITHMS)
     max_iter = check_count("max_iter", max_iter)
+    dtype = x.dtype if x.is_floating_point() else torch.float64
     rows = full.rows_within(memory_limit, *data.shape)
     if batch_size is not None:
         rows = min(rows, check_count("batch_size", batch_size))
-    name, make = _choose_step(data, bandwidth, kernel, algorithm, rows, memory_limit)
+    if neighbours is None:
+        name, make = _choose_step(data, bandwidth, kernel, algorithm, rows, memory_limit)
+    elif blurring or algorithm != "auto":
+        other = "blurring=True: the data would move on" if blurring else f"algorithm {algorithm!r}"
+        raise ValueError(f"neighbours say what a step sees, and do not go together with {other}")
+    else:
+        name, make = "neighbours", lambda data: near.shift(data, bandwidth, kernel, neighbours, origin, dtype, rows)
     step = make(data)
     ends, weight, iterations, steps = _climb(data, step, bandwidth * tol, max_iter, make if blurring else None, path)
     centres = _modes(ends, weight, bandwidth)
@@ -96,7 +107,6 @@ def mean_shift(
         centres, weight, *_ = _climb(centres, step, bandwidth * min(tol, CENTRE_TOL), CENTRE_STEPS * max_iter)
         centres = _modes(centres, weight, bandwidth)
     labels = torch.from_numpy(KDTree(centres.cpu().numpy()).query((ends if blurring else data).cpu().numpy())[1])
-    dtype = x.dtype if x.is_floating_point() else torch.float64
     centres, ends, *steps = ((places + origin).to(dtype) for places in (centres, ends, *steps))
     return Clusters(labels.to(x.device), centres, ends, iterations, name, steps)
 

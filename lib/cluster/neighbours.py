@@ -18,11 +18,13 @@ SPARE = 8  # candidates beyond those asked for: products lose digits, difference
 class Neighbours:
     """`distances` [m, k] to the nearest, in order, and their `indices` [m, k] int64 in the data.
 
-    Where a search found fewer than k, the rest have index -1 and an infinite distance.
+    Where a search found fewer than k, the rest have index -1 and an infinite distance. `compared` [m] counts the rows
+    that each query was compared with, where that is not all of them.
     """
 
     distances: Tensor
     indices: Tensor
+    compared: Tensor | None = None
 
 
 def knn(queries: Tensor, data: Tensor, n_neighbors: int, *, memory_limit: int = 512 * MIB) -> Neighbours:
@@ -35,12 +37,12 @@ def knn(queries: Tensor, data: Tensor, n_neighbors: int, *, memory_limit: int = 
     """
     queries, data = check.pair(queries, data)
     k = check.at_most("n_neighbors", check_count("n_neighbors", n_neighbors), len(data), "rows of the data")
-    kept = min(k + SPARE, len(data))
     centre = data.mean(dim=0)
     data = data - centre
     squares = data.square().sum(dim=1)
-    rows = check.rows_within(memory_limit, (2 * len(data) + kept * (data.shape[1] + 4)) * data.element_size())
-    parts = [_nearest(part - centre, data, squares, kept, k) for part in queries.split(rows)]
+    per_row = 2 * len(data) + min(k + SPARE, len(data)) * (data.shape[1] + 4)
+    rows = check.rows_within(memory_limit, per_row * data.element_size())
+    parts = [by_products(part - centre, data, squares, k) for part in queries.split(rows)]
     distances, indices = zip(*parts, strict=True)
     return Neighbours(torch.cat(distances), torch.cat(indices))
 
@@ -53,6 +55,7 @@ def ranked(queries: Tensor, data: Tensor, candidates: Tensor, k: int) -> tuple[T
     return distances[:, :k], candidates.gather(1, order[:, :k])
 
 
-def _nearest(queries: Tensor, data: Tensor, squares: Tensor, kept: int, k: int) -> tuple[Tensor, Tensor]:
+def by_products(queries: Tensor, data: Tensor, squares: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return distances and indices [m, k] of the nearest rows of data [n, d], whose `squares` [n] are known."""
     apart = torch.addmm(squares, queries, data.T, alpha=-2)  # less the queries' own squares: the order is the same
-    return ranked(queries, data, apart.topk(kept, dim=1, largest=False).indices, k)
+    return ranked(queries, data, apart.topk(min(k + SPARE, len(data)), dim=1, largest=False).indices, k)

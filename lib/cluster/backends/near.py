@@ -1,0 +1,43 @@
+"""One step of mean shift with every point looking at what a search finds near it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from lib.cluster.backends.full import Shift
+from lib.cluster.kernels import KERNELS
+from lib.cluster.neighbours import Neighbours
+
+
+def shift(
+    data: Tensor,
+    bandwidth: float,
+    kernel: str,
+    search: Callable[[Tensor], Neighbours],
+    origin: Tensor,
+    dtype: torch.dtype,
+    rows: int,
+) -> Shift:
+    """Return a step against `data` [n, d], `rows` points at a time; the search has them with `origin` added, in `dtype`."""
+
+    def step(points: Tensor) -> tuple[Tensor, Tensor]:
+        parts = [_step(part, search((part + origin).to(dtype)), data, bandwidth, kernel) for part in points.split(rows)]
+        moved, weight = zip(*parts, strict=True)
+        return torch.cat(moved), torch.cat(weight)
+
+    return step
+
+
+def _step(points: Tensor, found: Neighbours, data: Tensor, bandwidth: float, kernel: str) -> tuple[Tensor, Tensor]:
+    weights = KERNELS[kernel](found.distances.to(data).square(), bandwidth)
+    weights = torch.where(found.indices < 0, 0, weights)
+    total = weights.sum(dim=1)
+    places = torch.arange(0, weights.numel() + 1, weights.shape[1], device=data.device)
+    table = torch.sparse_csr_tensor(
+        places, found.indices.clamp(min=0).flatten(), weights.flatten(), (len(points), len(data))
+    )
+    moved = table @ data
+    return torch.where(total[:, None] > 0, moved / total[:, None], points), total
