@@ -21,7 +21,7 @@ def shift(
     dtype: torch.dtype,
     rows: int,
 ) -> Shift:
-    """Return a step against `data` [n, d], `rows` points at a time; the search has them with `origin` added, in `dtype`."""
+    """Return a step against `data` [n, d], `rows` points at a time; the search sees them `origin` farther on."""
 
     def step(points: Tensor) -> tuple[Tensor, Tensor]:
         parts = [_step(part, search((part + origin).to(dtype)), data, bandwidth, kernel) for part in points.split(rows)]
