@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
 from lib.cluster.backends.full import Shift
 from lib.cluster.kernels import KERNELS
@@ -35,9 +36,5 @@ def _step(points: Tensor, found: Neighbours, data: Tensor, bandwidth: float, ker
     weights = KERNELS[kernel](found.distances.to(data).square(), bandwidth)
     weights = torch.where(found.indices < 0, 0, weights)
     total = weights.sum(dim=1)
-    places = torch.arange(0, weights.numel() + 1, weights.shape[1], device=data.device)
-    table = torch.sparse_csr_tensor(
-        places, found.indices.clamp(min=0).flatten(), weights.flatten(), (len(points), len(data))
-    )
-    moved = table @ data
+    moved = embedding_bag(found.indices.clamp(min=0), data, per_sample_weights=weights, mode="sum")
     return torch.where(total[:, None] > 0, moved / total[:, None], points), total
