@@ -100,6 +100,8 @@ def mean_shift(
         raise ValueError(f"neighbours say what a step sees, and do not go together with {other}")
     else:
         name, make = "neighbours", lambda data: near.shift(data, bandwidth, kernel, neighbours, origin, dtype, rows)
+    if kernel == "flat":
+        make = _once_each(make)
     step = make(data)
     ends, weight, iterations, steps = _climb(data, step, bandwidth * tol, max_iter, make if blurring else None, path)
     centres = _modes(ends, weight, bandwidth)
@@ -128,6 +130,25 @@ def _choose_step(
     if nodes <= min(max(FEW_NODES, n**2 // 4), memory_limit // grid.BYTES_PER_NODE):
         return "grid", lambda data: grid.shift(data, bandwidth)
     return "cells", lambda data: cells.shift(data, bandwidth, kernel, cutoff)
+
+
+def _once_each(make: Callable[[Tensor], Shift]) -> Callable[[Tensor], Shift]:
+    """Move points at one place as one: under the flat kernel those that see the same data meet, to the last digit."""
+
+    def made(data: Tensor) -> Shift:
+        step, slope = make(data), torch.arange(1.0, data.shape[1] + 1).sqrt().to(data)
+
+        def moved_once(points: Tensor) -> tuple[Tensor, Tensor]:
+            order = (points @ slope).argsort()
+            first = (points[order].diff(dim=0) != 0).any(dim=1)  # of those at its place
+            first = torch.cat([first.new_ones(1), first])
+            back = torch.empty_like(order).scatter_(0, order, first.cumsum(0) - 1)
+            moved, weight = step(points[order[first]])
+            return moved[back], weight[back]
+
+        return moved_once
+
+    return made
 
 
 def _climb(

@@ -20,6 +20,8 @@ from lib.cluster.backends.threads import Threads
 KINDS = {"flat": 0, "triangular": 1, "gaussian": 2}
 AXES = 3  # points of fewer dimensions get axes of zeros in front
 CELLS_PER_CUTOFF = 2  # cells in one cutoff: smaller ones hold fewer points in vain, and are more
+MOST_LISTED = 8  # cells for each point whose places are kept: looking one up is then ten times as fast as searching it,
+FEW_LISTED = 2**16  # and so many more
 WIDER = 1 + 2**-10  # than that by so much, lest rounding put the cutoff one cell too far
 
 
@@ -44,7 +46,18 @@ def shift(data: Tensor, bandwidth: float, kernel: str, cutoff: float = 1.0) -> S
     ]
     rows = np.array(list(itertools.product(*around)), np.int64)
     table = np.ascontiguousarray(cells.table.T)
-    given = (table, cells.ids, cells.low, side, cells.counts, rows, KINDS[kernel], float(bandwidth), float(cutoff))
+    given = (
+        table,
+        cells.ids,
+        cells.starts,
+        cells.low,
+        side,
+        cells.counts,
+        rows,
+        KINDS[kernel],
+        float(bandwidth),
+        float(cutoff),
+    )
     threads = Threads()
 
     def step(points: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,6 +75,8 @@ class Cells:
     """Points sorted by cell: their `order` in the data, `table` [n, 3], and the `ids` [n] of their cells, ascending.
 
     `low` [3] is the corner of the first cell, `counts` [3] are the cells along each axis; ids go up along the last.
+    `starts` tells where each cell begins in the table, and where the last one ends; it is empty where cells are many
+    more than points.
     """
 
     order: np.ndarray
@@ -69,6 +84,7 @@ class Cells:
     ids: np.ndarray
     low: np.ndarray
     counts: np.ndarray
+    starts: np.ndarray
 
 
 def sort(data: Tensor, side: float) -> Cells:
@@ -79,7 +95,9 @@ def sort(data: Tensor, side: float) -> Cells:
     cells = np.floor((table - low) / side).astype(np.int64)
     ids = (cells[:, 0] * counts[1] + cells[:, 1]) * counts[2] + cells[:, 2]
     order = np.argsort(ids, kind="stable")
-    return Cells(order, table[order], ids[order], low, counts)
+    listed = int(counts.prod()) if counts.prod() <= MOST_LISTED * len(table) + FEW_LISTED else -1
+    starts = np.searchsorted(ids[order], np.arange(listed + 1))
+    return Cells(order, table[order], ids[order], low, counts, starts)
 
 
 def padded(points: Tensor) -> np.ndarray:
@@ -97,6 +115,17 @@ def _flat(x, y, z, data, first, last, limit):
         w = 1.0 if dx * dx + dy * dy + dz * dz <= limit else 0.0
         total, sum_x, sum_y, sum_z = total + w, sum_x + w * data[0, j], sum_y + w * data[1, j], sum_z + w * data[2, j]
     return total, sum_x, sum_y, sum_z
+
+
+@numba.njit(fastmath=True, cache=True)
+def _flat_in_a_plane(y, z, data, first, last, limit):
+    """As `_flat` where x is 0 throughout, which saves a third of the work."""
+    total, sum_y, sum_z = 0.0, 0.0, 0.0
+    for j in range(first, last):
+        dy, dz = y - data[1, j], z - data[2, j]
+        w = 1.0 if dy * dy + dz * dz <= limit else 0.0
+        total, sum_y, sum_z = total + w, sum_y + w * data[1, j], sum_z + w * data[2, j]
+    return total, 0.0, sum_y, sum_z
 
 
 @numba.njit(fastmath=True, cache=True)
@@ -121,8 +150,10 @@ def _gaussian(x, y, z, data, first, last, limit, bandwidth):
 
 
 @numba.njit(cache=True)
-def search(ids, cell):
+def place(ids, starts, cell):
     """Return where a cell begins in sorted ids; np.searchsorted would take seconds to compile."""
+    if len(starts):
+        return starts[cell]
     first, last = 0, len(ids)
     while first < last:
         middle = (first + last) // 2
@@ -133,23 +164,34 @@ def search(ids, cell):
     return first
 
 
+@numba.njit(cache=True)
+def _beyond(x, corner, side):
+    """Return the square of how far x is from a cell, less what rounding may add to it."""
+    return max(max(corner - x, x - corner - side) - (WIDER - 1) * side, 0.0) ** 2
+
+
 @numba.njit(nogil=True, cache=True)
-def _step(start, stop, points, data, ids, low, side, counts, rows, kind, bandwidth, cutoff, moved, weight):
-    limit = (cutoff * bandwidth) ** 2
+def _step(start, stop, points, data, ids, starts, low, side, counts, rows, kind, bandwidth, cutoff, moved, weight):
+    limit, plane = (cutoff * bandwidth) ** 2, not data[0].any()
     for i in range(start, stop):
         x, y, z = points[i, 0], points[i, 1], points[i, 2]
         a = np.int64(np.floor((x - low[0]) / side))
         b = np.int64(np.floor((y - low[1]) / side))
-        c = np.int64(np.floor((z - low[2]) / side))
         total, sum_x, sum_y, sum_z = 0.0, 0.0, 0.0, 0.0
         for row in rows:
             p, q = a + row[0], b + row[1]
             if p < 0 or q < 0 or p >= counts[0] or q >= counts[1]:
                 continue
-            base = (p * counts[1] + q) * counts[2]
-            first = search(ids, base + max(c - CELLS_PER_CUTOFF, 0))
-            last = search(ids, base + min(c + CELLS_PER_CUTOFF, counts[2] - 1) + 1)
-            if kind == 0:
+            left = limit - _beyond(x - low[0], p * side, side) - _beyond(y - low[1], q * side, side)
+            if left < 0:
+                continue
+            base, reach = (p * counts[1] + q) * counts[2], np.sqrt(left) * WIDER
+            begin, end = np.floor((z - low[2] - reach) / side), np.floor((z - low[2] + reach) / side)
+            first = place(ids, starts, base + np.int64(min(max(begin, 0), counts[2])))
+            last = place(ids, starts, base + np.int64(min(max(end + 1, 0), counts[2])))
+            if kind == 0 and plane:
+                found = _flat_in_a_plane(y, z, data, first, last, limit)
+            elif kind == 0:
                 found = _flat(x, y, z, data, first, last, limit)
             elif kind == 1:
                 found = _triangular(x, y, z, data, first, last, limit)

@@ -21,7 +21,9 @@ def by_cells(data: Tensor, eps: float, min_samples: int) -> tuple[Tensor, Tensor
     axes = [range(-1, 2) if axis >= cells.AXES - data.shape[1] else (0,) for axis in range(cells.AXES - 1)]
     rows = np.array([(a, b) for a in axes[0] for b in axes[1]], np.int64)
     runs = np.empty((n, len(rows), 2), np.int64)
-    threads.over_rows(_runs, n, sorted_.table, sorted_.ids, sorted_.low, side, sorted_.counts, rows, runs)
+    threads.over_rows(
+        _runs, n, sorted_.table, sorted_.ids, sorted_.starts, sorted_.low, side, sorted_.counts, rows, runs
+    )
     core = np.empty(n, np.bool_)
     threads.over_rows(_core, n, sorted_.table, runs, eps * eps, min_samples, core)
     roots = np.where(core, sorted_.order, n)
@@ -34,7 +36,7 @@ def by_cells(data: Tensor, eps: float, min_samples: int) -> tuple[Tensor, Tensor
 
 
 @numba.njit(nogil=True, cache=True)
-def _runs(start, stop, table, ids, low, side, counts, rows, runs):
+def _runs(start, stop, table, ids, starts, low, side, counts, rows, runs):
     """Find where the cells around each point begin and end, a run for each row of them."""
     for i in range(start, stop):
         if i > start and ids[i] == ids[i - 1]:
@@ -49,8 +51,8 @@ def _runs(start, stop, table, ids, low, side, counts, rows, runs):
                 runs[i, r] = 0
                 continue
             base = (p * counts[1] + q) * counts[2]
-            runs[i, r, 0] = cells.search(ids, base + max(c - 1, 0))
-            runs[i, r, 1] = cells.search(ids, base + min(c + 1, counts[2] - 1) + 1)
+            runs[i, r, 0] = cells.place(ids, starts, base + max(c - 1, 0))
+            runs[i, r, 1] = cells.place(ids, starts, base + min(c + 1, counts[2] - 1) + 1)
 
 
 @numba.njit(cache=True, inline="always")
