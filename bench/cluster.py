@@ -1,8 +1,7 @@
-"""Clustering against scikit-learn, and how the time of mean shift grows with the number of points."""
+"""Clustering and nearest neighbours against scikit-learn and faiss; how the time of mean shift grows."""
 
 from __future__ import annotations
 
-import math
 import statistics
 import subprocess
 import sys
@@ -11,46 +10,37 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
+from skimage.color import rgb2lab
 from sklearn.cluster import MeanShift
+from sklearn.datasets import load_sample_image, make_moons
 from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 
+from bench import partitions, searches
+from bench.points import SEED, blobs, exponent, timed
 from lib import gpu
 from lib.cluster.backends import cells, full, grid
 from lib.cluster.mean_shift import Clusters, mean_shift
 from lib.measure import Record, compare
 
-SEED, SIDE, BLOBS = 0, 20.0, 20
 SPREAD, BANDWIDTH = 0.7, 0.6  # of the blobs and of the Gaussian in the growth
 SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000)
 PEAK = """
 import sys
 from bench import cluster
 n = int(sys.argv[1])
-cluster.mean_shift(cluster.blobs(n, cluster.SPREAD), cluster.BANDWIDTH)
+cluster.mean_shift(cluster.points.blobs(n, cluster.SPREAD), cluster.BANDWIDTH)
 print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
 """
 
 
-def blobs(n: int, spread: float = 0.5, larger: float = 1.0) -> Tensor:
-    """Return n points in blobs with random centres: float64 [n, 2].
-
-    There are 20 in a square of side 20, and as many to its area in one that is `larger` by that factor.
-    """
-    generator, count = torch.Generator().manual_seed(SEED), round(BLOBS * larger)
-    centres = torch.rand(count, 2, generator=generator, dtype=torch.float64) * SIDE * math.sqrt(larger)
-    noise = torch.randn(n, 2, generator=generator, dtype=torch.float64)
-    return centres[torch.randint(count, (n,), generator=generator)] + spread * noise
-
-
 def records(say: Callable[[str], None]) -> Iterator[Record]:
-    """Measure the flat kernel against scikit-learn, and the growth of the Gaussian's time and memory."""
+    """Measure mean shift, then the other ways of clustering and of finding neighbours, each against what there is."""
     say("measuring cluster/mean-shift/1500, 7 pairs")
     yield against("1500", "scikit-learn", {}, pairs=7, target="<= 0.05")
     say("measuring cluster/mean-shift/30000, 15 pairs")
-    yield against("30000", "scikit-learn bin_seeding", {"bin_seeding": True}, pairs=15, target="<= 0.5")
+    yield against("30000", "scikit-learn bin_seeding", {"bin_seeding": True}, pairs=15, target="<= 0.4")
     say(f"measuring cluster/nearest-growth, {SIZES[0]:,} to {SIZES[-1]:,} points, twice")
     yield growth("nearest-growth", "the same square, so twice the points are twice as dense", lambda n: 1.0)
     say("measuring its memory")
@@ -58,6 +48,11 @@ def records(say: Callable[[str], None]) -> Iterator[Record]:
     say("measuring cluster/nearest-growth/constant-density, twice")
     description = "a square, and a number of blobs, that grow with the points"
     yield growth("nearest-growth/constant-density", description, lambda n: n / SIZES[0])
+    for name, x, bandwidth in shapes():
+        say(f"measuring cluster/mean-shift/{name}, 3 pairs")
+        yield no_blobs(name, x, bandwidth)
+    yield from partitions.records(say)
+    yield from searches.records(say)
 
 
 def gpu_records(say: Callable[[str], None]) -> Iterator[Record]:
@@ -89,21 +84,38 @@ def against(
     exact = full.shift(x, bandwidth, "flat", 200)
     off = apart(x, lambda points: (near(points.to(device))[0].cpu(), None), exact, bandwidth)
     timing = compare(ours, theirs, pairs=pairs, warmup=1, sync=gpu.synchronize)
-    return Record(
-        f"cluster/mean-shift/{size}",
-        timing.ratio,
-        "time ratio",
-        peer=peer,
-        ours=timing.ours,
-        theirs=timing.theirs,
-        low=timing.low,
-        high=timing.high,
-        same=agreement >= 0.99 and off < 1e-9,
-        target=target,
-        n=timing.n,
-        seed=SEED,
-        note=f"{len(x):,} points in 2-D, flat kernel, bandwidth {bandwidth:g}, all points climb ({found.algorithm}); "
-        f"adjusted Rand index of the labels {agreement:.4f}; a step differs from the full one by {off:.0e} bandwidths",
+    note = (
+        f"{len(x):,} points in 2-D, flat kernel, bandwidth {bandwidth:g}, all points climb ({found.algorithm}); "
+        f"adjusted Rand index of the labels {agreement:.4f}; a step differs from the full one by {off:.0e} bandwidths"
+    )
+    return timed(f"mean-shift/{size}", timing, peer, agreement >= 0.99 and off < 1e-9, note, target)
+
+
+def shapes() -> Iterator[tuple[str, Tensor, float]]:
+    """Yield what is no blob, with a bandwidth: a photograph's colours, moons, lines, and a grid of duplicates."""
+    generator = torch.Generator().manual_seed(SEED)
+    colours = torch.from_numpy(rgb2lab(load_sample_image("flower.jpg")[::10, ::10])).reshape(-1, 3)
+    yield "colours", colours, 7.0
+    yield "moons", torch.from_numpy(make_moons(2000, noise=0.05, random_state=SEED)[0]), 0.3
+    along = torch.rand(2000, 1, generator=generator, dtype=torch.float64) * 10
+    slope = torch.randint(4, (2000, 1), generator=generator)
+    yield "lines", torch.cat([along, along * (slope - 1.5) + 8 * slope], dim=1), 1.5
+    places = torch.cartesian_prod(torch.arange(12.0), torch.arange(12.0)).double()
+    yield "duplicates", places[torch.randint(len(places), (2000,), generator=generator)], 2.5
+
+
+def no_blobs(name: str, x: Tensor, bandwidth: float, pairs: int = 3) -> Record:
+    """Compare a whole clustering with scikit-learn's, from every point, and tell how far the two agree."""
+    ours, theirs = partial(mean_shift, x, bandwidth, "flat"), partial(MeanShift(bandwidth=bandwidth).fit, x.numpy())
+    found, expected = ours(), theirs()
+    agreement = adjusted_rand_score(expected.labels_, found.labels)
+    note = (
+        f"{len(x):,} points in {x.shape[1]}-D ({len(x.unique(dim=0)):,} different), flat kernel, bandwidth "
+        f"{bandwidth:g}; clusters {len(found.centres)}, theirs {len(expected.cluster_centers_)}; adjusted Rand index "
+        f"{agreement:.4f}, same means at least 0.99"
+    )
+    return timed(
+        f"mean-shift/{name}", compare(ours, theirs, pairs=pairs, warmup=0), "scikit-learn", agreement >= 0.99, note
     )
 
 
@@ -143,11 +155,6 @@ def growth(name: str, description: str, larger: Callable[[int], float], repeats:
     )
 
 
-def exponent(values: dict[int, float]) -> float:
-    """Return the power of n that values grow with, as a line through their logarithms has it."""
-    return float(np.polyfit(np.log(list(values)), np.log(list(values.values())), 1)[0])
-
-
 def _memory(sizes: tuple[int, ...] = (250_000, 500_000, 1_000_000)) -> Record:
     """Measure the peak of processes of their own (Linux counts it in KiB), less that of one with few points."""
     peaks = {n: int(subprocess.check_output([sys.executable, "-c", PEAK, str(n)], text=True)) for n in (100, *sizes)}
@@ -171,17 +178,5 @@ def _gpu() -> Record:
     run: Callable[[Tensor], Clusters] = partial(mean_shift, bandwidth=BANDWIDTH, algorithm="full", max_iter=20)
     same = adjusted_rand_score(run(x).labels, run(there).labels.cpu()) >= 0.99
     timing = compare(lambda: run(there), lambda: run(x), pairs=gpu.scaled(7), warmup=1, sync=gpu.synchronize)
-    return Record(
-        "cluster/mean-shift/gpu",
-        timing.ratio,
-        "time ratio",
-        peer="our CPU",
-        ours=timing.ours,
-        theirs=timing.theirs,
-        low=timing.low,
-        high=timing.high,
-        same=same,
-        n=timing.n,
-        seed=SEED,
-        note=f"{len(x):,} points in 2-D, Gaussian, every point against all, 20 steps, float64",
-    )
+    note = f"{len(x):,} points in 2-D, Gaussian, every point against all, 20 steps, float64"
+    return timed("mean-shift/gpu", timing, "our CPU", same, note)

@@ -93,7 +93,7 @@ def build_lists(
     generator = torch.Generator().manual_seed(seed)
     sample = data[torch.randperm(len(data), generator=generator)[: SAMPLES * lists].to(data.device)]
     centres = kmeans(sample, lists, init="random", max_iter=max_iter, seed=seed).centres.to(data)
-    labels, _ = nearest(data, centres, max(1, 2**24 // lists))
+    labels = nearest(data, centres, max(1, 2**24 // lists))
     order = labels.argsort(stable=True)
     starts = [0, *labels.bincount(minlength=lists).cumsum(0).tolist()]
     rows = data[order] - centres[labels[order]]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -71,7 +73,7 @@ def kmeans(
     if batch_size is not None:
         size = min(check_count("batch_size", batch_size), len(data))
         centres, iterations = _mini_batches(data, start, size, max_iter, limit, generator)
-        labels, squares = nearest(data, centres, rows)
+        labels = nearest(data, centres, rows)
     else:
         fits = data.device.type == "cpu" and elkan.bytes_needed(len(data), k) <= memory_limit
         if algorithm == "elkan" and not fits:
@@ -80,30 +82,27 @@ def kmeans(
                 f"got data on {data.device} and a memory limit of {memory_limit}: use 'lloyd' or 'auto'"
             )
         bounded = algorithm == "elkan" or (algorithm == "auto" and fits and not close.fits(data))
-        assign = elkan.Bounds(data, rows) if bounded else _Lloyd(data, rows)
-        centres, iterations = _passes(data, start, assign, max_iter, limit)
-        labels, squares = assign(centres)
+        assign = elkan.Bounds(data, rows) if bounded else partial(nearest, data, rows=rows)
+        centres, iterations = _passes(data, start, assign, rows, max_iter, limit)
+        labels = assign(centres)
     dtype = x.dtype if x.is_floating_point() else data.dtype
-    return KMeans(labels, (centres + origin).to(dtype), squares.double().sum().item(), iterations)
+    return KMeans(
+        labels, (centres + origin).to(dtype), _squares(data, centres, labels, rows).double().sum().item(), iterations
+    )
 
 
-def nearest(data: Tensor, centres: Tensor, rows: int) -> tuple[Tensor, Tensor]:
-    """Return for each point [n, d] the number of the nearest of centres [k, d], the first of equals, and its square."""
+def nearest(data: Tensor, centres: Tensor, rows: int) -> Tensor:
+    """Return for each point [n, d] the number of the nearest of centres [k, d], the first of equals."""
     if close.fits(data):
         return close.nearest(data, centres)
     norms = centres.square().sum(dim=1)
-    labels = torch.cat([torch.addmm(norms, part, centres.T, alpha=-2).argmin(dim=1) for part in data.split(rows)])
-    return labels, (data - centres[labels]).square().sum(dim=1)
+    return torch.cat([torch.addmm(norms, part, centres.T, alpha=-2).argmin(dim=1) for part in data.split(rows)])
 
 
-class _Lloyd:
-    """Labels and squared distances of all points, computed anew in each pass."""
-
-    def __init__(self, data: Tensor, rows: int) -> None:
-        self.data, self.rows = data, rows
-
-    def __call__(self, centres: Tensor) -> tuple[Tensor, Tensor]:
-        return nearest(self.data, centres, self.rows)
+def _squares(data: Tensor, centres: Tensor, labels: Tensor, rows: int) -> Tensor:
+    """Return the squared distance of each point [n, d] from its centre, as differences."""
+    parts = zip(data.split(rows), labels.split(rows), strict=True)
+    return torch.cat([(part - centres[own]).square().sum(dim=1) for part, own in parts])
 
 
 def _start(data: Tensor, k: int, init: str | Tensor, origin: Tensor, generator: torch.Generator) -> Tensor:
@@ -141,21 +140,22 @@ def plus_plus(data: Tensor, k: int, generator: torch.Generator) -> Tensor:
 
 
 def _passes(
-    data: Tensor, centres: Tensor, assign: _Lloyd | elkan.Bounds, max_iter: int, limit: float
+    data: Tensor, centres: Tensor, assign: Callable[[Tensor], Tensor], rows: int, max_iter: int, limit: float
 ) -> tuple[Tensor, int]:
     """Move centres until they rest; return them and the number of passes."""
     k = len(centres)
     labels = torch.full((len(data),), -1, device=data.device)
     sums, counts = torch.zeros_like(centres, dtype=torch.float64), torch.zeros(k, dtype=torch.int64, device=data.device)
     for iteration in range(1, max_iter + 1):
-        found, squares = assign(centres)
+        found = assign(centres)
         changed = (found != labels).nonzero()[:, 0]
         if not len(changed):
             return centres, iteration
-        _count(data, labels, changed, sums, counts, -1, assign.rows)
-        _count(data, found, changed, sums, counts, 1, assign.rows)
+        _count(data, labels, changed, sums, counts, -1, rows)
+        _count(data, found, changed, sums, counts, 1, rows)
         labels = found
-        _fill(data, labels, squares, sums, counts)
+        if not counts.all():
+            _fill(data, labels, _squares(data, centres, labels, rows), sums, counts)
         moved = torch.where(counts[:, None] > 0, sums / counts[:, None], centres.double()).to(data)
         shift = (moved - centres).square().sum().item()
         centres = moved
@@ -191,7 +191,7 @@ def _mini_batches(
     centres, seen = centres.clone(), torch.zeros(len(centres), dtype=torch.float64, device=data.device)
     for iteration in range(1, max_iter + 1):
         batch = data[torch.randint(len(data), (size,), generator=generator).to(data.device)]
-        labels, _ = nearest(batch, centres, size)
+        labels = nearest(batch, centres, size)
         counts = torch.bincount(labels, minlength=len(centres)).double()
         seen += counts
         means = torch.zeros_like(centres).index_add_(0, labels, batch) / counts.clamp(min=1)[:, None].to(batch)

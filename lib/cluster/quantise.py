@@ -42,7 +42,7 @@ class ProductQuantizer:
         data = self._rotated(x)
         rows = check.rows_within(memory_limit, 2 * self.books.shape[1] * data.element_size())
         pieces = data.view(len(data), len(self.books), -1).unbind(1)
-        labels = [nearest(piece, book, rows)[0] for piece, book in zip(pieces, self.books, strict=True)]
+        labels = [nearest(piece, book, rows) for piece, book in zip(pieces, self.books, strict=True)]
         return torch.stack(labels, dim=1).to(torch.uint8)
 
     def decode(self, codes: Tensor) -> Tensor:

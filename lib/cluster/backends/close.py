@@ -21,18 +21,18 @@ def fits(data: Tensor) -> bool:
     return data.device.type == "cpu" and data.shape[1] <= MOST
 
 
-def nearest(data: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
-    """Return for each point [n, d] the number of the nearest of centres [k, d], the first of equals, and its square."""
-    labels, squares = torch.empty(len(data), dtype=torch.int64), data.new_empty(len(data))
+def nearest(data: Tensor, centres: Tensor) -> Tensor:
+    """Return for each point [n, d] the number of the nearest of centres [k, d], the first of equals."""
+    labels = torch.empty(len(data), dtype=torch.int64)
     halves, columns = centres.square().sum(dim=1) / 2, centres.T.contiguous()
-    given = (table.numpy() for table in (data, centres, columns, halves, labels, squares))
+    given = (table.numpy() for table in (data, columns, halves, labels))
     Threads().over_rows(_nearest, len(data), *given)
-    return labels, squares
+    return labels
 
 
 @numba.njit(fastmath=True, nogil=True, cache=True)
-def _nearest(start, stop, data, centres, columns, halves, labels, squares):
-    k, d = centres.shape
+def _nearest(start, stop, data, columns, halves, labels):
+    d, k = columns.shape
     scores = np.empty_like(halves)  # half the squared distances, less half the point's own square
     least = np.empty_like(halves)
     for i in range(start, stop):
@@ -59,7 +59,4 @@ def _nearest(start, stop, data, centres, columns, halves, labels, squares):
         own = k
         for c in range(k):
             own = min(own, c if scores[c] == least[0] else k)
-        total = scores[0] * 0
-        for j in range(d):
-            total += (data[i, j] - centres[own, j]) ** 2
-        labels[i], squares[i] = own, total
+        labels[i] = own

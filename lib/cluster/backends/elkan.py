@@ -1,7 +1,8 @@
 """Labels for k-means by bounds: a centre that moved little cannot have become the nearest (Elkan 2003).
 
-The distance of a point from a centre, less all that the centre has moved since it was computed, is a lower bound. Only
-where it is below the distance from the point's own centre is the distance computed again: most are not.
+The distance of a point from a centre, less all that the centre has moved since it was computed, is a lower bound; that
+from its own centre, plus all that this one has moved, an upper one. Only where a lower bound is below the upper one are
+distances computed again: most are not, and most points are not even looked at.
 """
 
 from __future__ import annotations
@@ -28,29 +29,29 @@ class Bounds:
         self.data, self.rows, self.threads = data, rows, Threads()
         self.centres: Tensor | None = None
 
-    def __call__(self, centres: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the labels [n] of the nearest of centres [k, d], and the squared distances [n] from them."""
+    def __call__(self, centres: Tensor) -> Tensor:
+        """Return the labels [n] of the nearest of centres [k, d]."""
         if self.centres is None:
             self._begin(centres)
         else:
             self.drift += (centres - self.centres).double().square().sum(dim=1).sqrt().numpy()
         self.centres = centres
-        given = self.data.numpy(), centres.numpy(), self.drift.astype(np.float32), self.bounds
-        self.threads.over_rows(_pass, len(self.data), *given, self.labels.numpy(), self.squares.numpy())
-        return self.labels.clone(), self.squares
+        given = self.data.numpy(), centres.numpy(), self.drift, self.lower, self.upper, self.labels.numpy()
+        self.threads.over_rows(_pass, len(self.data), *given)
+        return self.labels.clone()
 
     def _begin(self, centres: Tensor) -> None:
         """Take all distances once, by products, less what these lose."""
         n, k = len(self.data), len(centres)
-        self.bounds, self.drift = np.empty((n, k), np.float32), np.zeros(k)
-        self.labels, self.squares = torch.empty(n, dtype=torch.int64), self.data.new_empty(n)
+        self.lower, self.upper, self.drift = np.empty((n, k), np.float32), np.full(n, np.inf), np.zeros(k)
+        self.labels = torch.empty(n, dtype=torch.int64)
         norms = centres.square().sum(dim=1)
         for first in range(0, n, self.rows):
             part = self.data[first : first + self.rows]
             lengths = part.square().sum(dim=1, keepdim=True) + norms
             squares = torch.addmm(lengths, part, centres.T, alpha=-2)
             self.labels[first : first + self.rows] = squares.argmin(dim=1)
-            self.bounds[first : first + self.rows] = squares.sub_(lengths, alpha=1 - SAFE).clamp_(min=0).sqrt_().numpy()
+            self.lower[first : first + self.rows] = squares.sub_(lengths, alpha=1 - SAFE).clamp_(min=0).sqrt_().numpy()
 
 
 @numba.njit(fastmath=True, nogil=True, cache=True)
@@ -62,16 +63,22 @@ def _squared(a, b):
 
 
 @numba.njit(nogil=True, cache=True)
-def _pass(start, stop, data, centres, drift, bounds, labels, squares):
+def _pass(start, stop, data, centres, drift, lower, upper, labels):
     for i in range(start, stop):
-        own = labels[i]
-        least = _squared(data[i], centres[own])
-        distance = np.sqrt(least)
+        own, known = labels[i], False
+        distance = upper[i] + drift[own]
         for c in range(len(centres)):
-            if c != own and bounds[i, c] - drift[c] <= distance:
-                squared = _squared(data[i], centres[c])
-                bounds[i, c] = np.float32(np.sqrt(squared) + drift[c]) * np.float32(SAFE)
-                if squared < least or (squared == least and c < own):
-                    bounds[i, own] = np.float32(distance + drift[own]) * np.float32(SAFE)
-                    own, least, distance = c, squared, np.sqrt(squared)
-        labels[i], squares[i] = own, least
+            if c == own or lower[i, c] - drift[c] > distance:
+                continue
+            if not known:
+                least, known = _squared(data[i], centres[own]), True
+                distance = np.sqrt(least)
+                if lower[i, c] - drift[c] > distance:
+                    continue
+            squared = _squared(data[i], centres[c])
+            lower[i, c] = (np.sqrt(squared) + drift[c]) * SAFE
+            if squared < least or (squared == least and c < own):
+                lower[i, own] = (distance + drift[own]) * SAFE
+                own, least, distance = c, squared, np.sqrt(squared)
+        if known:
+            labels[i], upper[i] = own, distance / SAFE - drift[own]
