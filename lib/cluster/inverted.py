@@ -13,8 +13,9 @@ from torch import Tensor
 
 from lib.checks import check_count
 from lib.cluster import check
+from lib.cluster.backends import lookup
 from lib.cluster.kmeans import kmeans, nearest
-from lib.cluster.neighbours import Neighbours, knn
+from lib.cluster.neighbours import Neighbours
 from lib.cluster.quantise import ProductQuantizer, train_quantizer
 
 MIB = 2**20
@@ -25,15 +26,18 @@ SAMPLES = 64  # rows for each list that its centre is learnt from, as there are 
 class InvertedLists:
     """Rows list by list, those of list i from `starts[i]` to `starts[i + 1]`; `build_lists` makes one.
 
-    `centres` [lists, d]; `order` [n] are the rows' numbers in the data; `rows` are the rows themselves [n, d] or, with
-    a `quantizer`, the codes [n, m] of what they differ from their centre.
+    `centres` [lists, d]; `order` [n] are the rows' numbers in the data; `rows` are what they differ from their centre
+    [n, d] or, with a `quantizer`, the codes of that, piece by piece [m, n]. Of a decoded row r under its centre c,
+    seen from `origin` [d], `more` [n] is r.r + 2 r.c, which no query changes.
     """
 
     centres: Tensor
+    origin: Tensor
     starts: list[int]
     order: Tensor
     rows: Tensor
     quantizer: ProductQuantizer | None = None
+    more: Tensor | None = None
 
     def search(
         self, queries: Tensor, n_neighbors: int, *, n_probes: int = 8, memory_limit: int = 512 * MIB
@@ -46,15 +50,31 @@ class InvertedLists:
         queries = check.pair(queries, self.centres)[0].to(self.centres.dtype)
         k = check.at_most("n_neighbors", check_count("n_neighbors", n_neighbors), len(self.order), "rows of the data")
         check.at_most("n_probes", check_count("n_probes", n_probes), len(self.centres), "lists")
-        longest = max(stop - start for start, stop in zip(self.starts, self.starts[1:], strict=False))
-        per_query = 4 * (longest + (k + 4) * n_probes) * queries.element_size()
-        parts = [self._nearest(part, k, n_probes) for part in queries.split(check.rows_within(memory_limit, per_query))]
-        distances, indices, compared = zip(*parts, strict=True)
-        return Neighbours(torch.cat(distances), torch.cat(indices), torch.cat(compared))
+        quick = self.quantizer is not None and queries.device.type == "cpu"
+        sizes = torch.tensor(self.starts, device=queries.device).diff()
+        entries = self.quantizer.books[..., 0].numel() if quick else int(sizes.max())
+        per_query = 4 * (entries + (k + 4) * n_probes) * queries.element_size()
+        parts = []
+        for part in queries.split(check.rows_within(memory_limit, per_query)):
+            lengths = self.centres.sub(self.origin).square().sum(dim=1)
+            apart = torch.addmm(lengths, part - self.origin, (self.centres - self.origin).T, alpha=-2)
+            probed = apart.topk(n_probes, dim=1, largest=False)
+            found = self._by_lookup(part, *probed, k) if quick else self._by_products(part, probed.indices, k)
+            parts.append((*found, sizes[probed.indices].sum(dim=1)))
+        squares, indices, compared = (torch.cat(part) for part in zip(*parts, strict=True))
+        return Neighbours(squares.clamp(min=0).sqrt(), indices, compared)
 
-    def _nearest(self, queries: Tensor, k: int, n_probes: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _by_lookup(self, queries: Tensor, apart: Tensor, probed: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Add up what a query's table says of each code: |q - c - r|^2 = |q - c|^2 + (r.r + 2 r.c) - 2 q.r."""
+        queries, starts = queries - self.origin, torch.tensor(self.starts)
+        tables = -2 * self.quantizer.products(self.quantizer.rotated(queries))
+        apart = apart + queries.square().sum(dim=1, keepdim=True)
+        squares, places = lookup.search(tables, self.rows, self.more, starts[probed], starts[1:][probed], apart, k)
+        return squares, torch.where(places < 0, -1, self.order[places.clamp(min=0)])
+
+    def _by_products(self, queries: Tensor, probed: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Look into each list once, for all queries that probe it: a product of matrices."""
-        probed = knn(queries, self.centres, n_probes).indices  # [m, probes]
+        n_probes = probed.shape[1]
         by_list = probed.flatten().sort(stable=True)
         visitors = (by_list.indices // n_probes).split(probed.flatten().bincount(minlength=len(self.centres)).tolist())
         slots = (by_list.indices % n_probes).split([len(part) for part in visitors])
@@ -71,13 +91,13 @@ class InvertedLists:
                 squares[who, slot, :kept] = found.values + asked.square().sum(dim=1, keepdim=True)
                 indices[who, slot, :kept] = self.order[start:stop][found.indices]
         best = squares.flatten(1).topk(k, dim=1, largest=False)
-        sizes = torch.tensor(self.starts, device=queries.device).diff()
-        return best.values.clamp(min=0).sqrt(), indices.flatten(1).gather(1, best.indices), sizes[probed].sum(dim=1)
+        return best.values, indices.flatten(1).gather(1, best.indices)
 
     def _decoded(self, start: int, stop: int) -> Tensor:
         """Return what rows of a list differ from its centre."""
-        rows = self.rows[start:stop]
-        return rows if self.quantizer is None else self.quantizer.decode(rows)
+        if self.quantizer is None:
+            return self.rows[start:stop]
+        return self.quantizer.decode(self.rows[:, start:stop].T)
 
 
 def build_lists(
@@ -96,8 +116,11 @@ def build_lists(
     labels = nearest(data, centres, max(1, 2**24 // lists))
     order = labels.argsort(stable=True)
     starts = [0, *labels.bincount(minlength=lists).cumsum(0).tolist()]
-    rows = data[order] - centres[labels[order]]
+    rows, origin = data[order] - centres[labels[order]], centres.mean(dim=0)
     if n_subvectors is None:
-        return InvertedLists(centres, starts, order, rows)
+        return InvertedLists(centres, origin, starts, order, rows)
     quantizer = train_quantizer(rows, n_subvectors, rotations=rotations, seed=seed)
-    return InvertedLists(centres, starts, order, quantizer.encode(rows), quantizer)
+    codes = quantizer.encode(rows)
+    decoded = quantizer.decode(codes)
+    more = (decoded * (decoded + 2 * (centres - origin)[labels[order]])).sum(dim=1)
+    return InvertedLists(centres, origin, starts, order, codes.T.contiguous(), quantizer, more)

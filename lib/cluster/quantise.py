@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lib.checks import check_count
 from lib.cluster import check
+from lib.cluster.backends import lookup
 from lib.cluster.kmeans import KMeans, kmeans, nearest
 from lib.cluster.neighbours import Neighbours
 
@@ -39,7 +40,7 @@ class ProductQuantizer:
 
     def encode(self, x: Tensor, *, memory_limit: int = 512 * MIB) -> Tensor:
         """Return the codes of vectors [n, d], the nearest entry for each piece: uint8 [n, m]."""
-        data = self._rotated(x)
+        data = self.rotated(x)
         rows = check.rows_within(memory_limit, 2 * self.books.shape[1] * data.element_size())
         pieces = data.view(len(data), len(self.books), -1).unbind(1)
         labels = [nearest(piece, book, rows) for piece, book in zip(pieces, self.books, strict=True)]
@@ -54,11 +55,33 @@ class ProductQuantizer:
     def search(self, queries: Tensor, codes: Tensor, n_neighbors: int, *, memory_limit: int = 512 * MIB) -> Neighbours:
         """Return the nearest of the vectors that codes [n, m] stand for, to queries [q, d] that are not quantised.
 
-        The distances are the "asymmetric" ones of the paper (section 3.2): those from the decoded vectors. Many queries
-        at a time are a product of matrices, which is faster than adding up a table's entries for each code.
+        The distances are the "asymmetric" ones of the paper (section 3.2): those from the decoded vectors. On the CPU
+        they are sums of entries of a table, a lookup for each byte; elsewhere vectors are decoded, and many queries at
+        a time are a product of matrices. Raises ValueError for codes that are not this quantiser's.
         """
+        self._check(codes)
         k = check.at_most("n_neighbors", check_count("n_neighbors", n_neighbors), len(codes), "codes")
-        queries = self._rotated(queries)
+        queries = self.rotated(queries)
+        if codes.device.type != "cpu":
+            return self._by_products(queries, codes, k, memory_limit)
+        rows = check.rows_within(memory_limit, 2 * self.books[..., 0].numel() * queries.element_size())
+        columns, none = codes.T.contiguous(), queries.new_zeros(len(codes))
+        parts = []
+        for part in queries.split(rows):
+            begin = torch.zeros(len(part), 1, dtype=torch.int64)
+            lengths = part.view(len(part), len(self.books), -1).square().sum(dim=2, keepdim=True)
+            tables = lengths + self.books.square().sum(dim=2) - 2 * self.products(part)
+            parts.append(lookup.search(tables, columns, none, begin, begin + len(codes), none[: len(part), None], k))
+        squares, indices = (torch.cat(part) for part in zip(*parts, strict=True))
+        return Neighbours(squares.clamp(min=0).sqrt(), indices)
+
+    def products(self, queries: Tensor) -> Tensor:
+        """Return the products of queries [q, d], rotated already, with all entries: [q, m, codes]."""
+        pieces = queries.view(len(queries), len(self.books), -1)
+        return torch.einsum("qmd,mcd->qmc", pieces, self.books)
+
+    def _by_products(self, queries: Tensor, codes: Tensor, k: int, memory_limit: int) -> Neighbours:
+        """Search as any device can, decoding as many vectors at a time as fit."""
         per_code = self.width * queries.element_size()
         rows = check.rows_within(memory_limit // 2, 2 * per_code + 8 * len(queries))
         best = Neighbours(queries.new_empty(len(queries), 0), codes.new_empty(len(queries), 0, dtype=torch.int64))
@@ -70,7 +93,15 @@ class ProductQuantizer:
         squares = best.distances + queries.square().sum(dim=1, keepdim=True)
         return Neighbours(squares.clamp(min=0).sqrt(), best.indices)
 
-    def _rotated(self, x: Tensor) -> Tensor:
+    def _check(self, codes: Tensor) -> None:
+        m, n_codes, _ = self.books.shape
+        if codes.ndim != 2 or codes.shape[1] != m or codes.dtype != torch.uint8 or not len(codes):
+            raise ValueError(f"codes must be uint8 [n, {m}], got {codes.dtype} {list(codes.shape)}")
+        if int(codes.max()) >= n_codes:
+            raise ValueError(f"codes must be below {n_codes}, the entries of a code book, got {int(codes.max())}")
+
+    def rotated(self, x: Tensor) -> Tensor:
+        """Return vectors [n, d] as the code books see them; raises ValueError for another width."""
         data = check.table(x).to(self.books)
         if data.shape[1] != self.width:
             raise ValueError(f"vectors must be [n, {self.width}], got {list(data.shape)}")

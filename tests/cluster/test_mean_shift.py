@@ -2,16 +2,22 @@
 
 import inspect
 import tracemalloc
+from functools import partial
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import cluster
+from sklearn.metrics import adjusted_rand_score
 
-from lib.cluster.backends import grid
+from lib.cluster.backends import full, grid
+from lib.cluster.inverted import build_lists
 from lib.cluster.kernels import KERNELS
-from lib.cluster.mean_shift import mean_shift
+from lib.cluster.lsh import build_lsh
+from lib.cluster.mean_shift import _once_each, mean_shift
+from lib.cluster.neighbours import Neighbours, knn
+from lib.cluster.quantise import train_quantizer
 from tests.cluster.blobs import blobs, plain, same_partition, sorted_rows
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64, torch.uint8)
@@ -405,3 +411,80 @@ def test_the_gaussian_is_taken_unless_told():
 def test_clusters_cannot_be_changed():
     with pytest.raises(AttributeError):
         mean_shift(blobs(), 1.0).iterations = 7
+
+
+def tight(n=300, d=12):
+    """Four clouds in many dimensions."""
+    draw = torch.Generator().manual_seed(0)
+    return 5 * torch.randn(4, d, generator=draw).repeat(n // 4, 1) + torch.randn(n, d, generator=draw)
+
+
+@pytest.mark.parametrize("kernel", ["gaussian", "flat", "triangular"])
+def test_a_search_that_finds_everything_gives_the_full_answer(kernel):
+    x = tight().double() + 1e3
+    everything = partial(knn, data=x, n_neighbors=300)
+    plainly, near = mean_shift(x, 3.0, kernel), mean_shift(x, 3.0, kernel, neighbours=everything)
+    assert (plainly.algorithm, near.algorithm) == ("full", "neighbours")
+    assert torch.equal(plainly.labels, near.labels)
+    torch.testing.assert_close(plainly.centres, near.centres)
+    assert 4 <= len(near.centres) < 150
+
+
+def test_searches_that_do_not_look_at_everything_find_the_same_clouds():
+    x = tight()
+    truth = torch.arange(300) % 4
+    quantizer, lists, tables = train_quantizer(x, 4, n_codes=64), build_lists(x, 8), build_lsh(x, n_bits=4)
+    searches = (
+        partial(quantizer.search, codes=quantizer.encode(x), n_neighbors=100),
+        partial(lists.search, n_neighbors=100, n_probes=4),
+        partial(tables.search, n_neighbors=100, n_probes=8),
+    )
+    for search in searches:
+        found = mean_shift(x, 3.0, neighbours=search)
+        assert adjusted_rand_score(truth, found.labels) == 1
+        assert found.centres.dtype == x.dtype
+
+
+def test_a_point_that_finds_no_neighbours_stays():
+    x = torch.tensor([[0.0, 0.0], [1.0, 0.0], [9.0, 9.0]])
+
+    def nothing(points):
+        return Neighbours(torch.full((len(points), 2), torch.inf), torch.full((len(points), 2), -1))
+
+    found = mean_shift(x, 1.0, neighbours=nothing)
+    assert torch.equal(found.ends, x)
+
+
+def test_neighbours_and_another_algorithm_or_blurring_are_refused():
+    x = tight(40)
+    search = partial(knn, data=x, n_neighbors=5)
+    with pytest.raises(ValueError, match="do not go together with algorithm 'full'"):
+        mean_shift(x, 1.0, neighbours=search, algorithm="full")
+    with pytest.raises(ValueError, match="do not go together with blurring=True: the data would move on"):
+        mean_shift(x, 1.0, neighbours=search, blurring=True)
+
+
+def test_products_take_the_place_of_differences_where_no_digit_is_lost():
+    x = tight().double()
+    assert full.products_do(x - x.median(dim=0).values, 3.0)
+    assert not full.products_do(x + 1e7, 3.0)
+    assert not full.products_do(x[:, :3], 3.0)
+    by_products = full.shift(x, 3.0, "gaussian", 50)(x)
+    by_differences = full._step(x, x, 3.0, KERNELS["gaussian"], full.squared_distances)
+    for ours, theirs in zip(by_products, by_differences, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
+def test_under_the_flat_kernel_points_at_one_place_move_as_one():
+    calls = []
+
+    def step(points):
+        calls.append(len(points))
+        return points + 1, points.new_ones(len(points))
+
+    once = _once_each(lambda data: step)(torch.zeros(1, 2, dtype=torch.float64))
+    points = torch.tensor([[1.0, 2.0], [3.0, 0.0], [1.0, 2.0], [2.0, 1.0], [1.0, 2.0]], dtype=torch.float64)
+    moved, weight = once(points)
+    assert calls == [3]
+    assert torch.equal(moved, points + 1)
+    assert len(weight) == 5

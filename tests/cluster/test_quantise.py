@@ -95,5 +95,19 @@ def test_what_does_not_fit_the_code_books_is_refused():
         quantizer.encode(table(3, 5))
     with pytest.raises(ValueError, match="at most the 50 codes, got 51"):
         quantizer.search(correlated(3), codes, 51)
-    with pytest.raises(ValueError, match="memory limit of 10 bytes is too small"):
+    with pytest.raises(ValueError, match="memory limit of 20 bytes is too small"):
         quantizer.search(correlated(3), codes, 5, memory_limit=20)
+    with pytest.raises(ValueError, match=r"codes must be uint8 \[n, 4\], got torch.uint8 \[50, 3\]"):
+        quantizer.search(correlated(3), codes[:, :3], 5)
+    with pytest.raises(ValueError, match=r"codes must be uint8 \[n, 4\], got torch.int64 \[50, 4\]"):
+        quantizer.search(correlated(3), codes.long(), 5)
+    with pytest.raises(ValueError, match="codes must be below 8, the entries of a code book, got 8"):
+        quantizer.search(correlated(3), codes.fill_(8), 5)
+
+
+@pytest.mark.parametrize("limit", [2**20, 8000])
+def test_products_and_lookups_find_the_same(limit):
+    quantizer = train_quantizer(correlated(), 4, n_codes=16)
+    codes, queries = quantizer.encode(correlated()), correlated(20, seed=3)
+    ours, theirs = quantizer.search(queries, codes, 7), quantizer._by_products(queries, codes, 7, limit)
+    torch.testing.assert_close(ours.distances, theirs.distances)

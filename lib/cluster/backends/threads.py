@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-PART = 512  # rows for which a thread is worth waking
+PART = 512  # short rows for which a thread is worth waking
 
 
 class Threads:
@@ -23,10 +23,10 @@ class Threads:
         self.count = torch.get_num_threads()
         self.pool = ThreadPoolExecutor(self.count)
 
-    def over_rows(self, kernel: Callable[..., None], n: int, *arguments: Any) -> None:
+    def over_rows(self, kernel: Callable[..., None], n: int, *arguments: Any, part: int = PART) -> None:
         """Call kernel(first, last, *arguments) for parts of n rows, four a thread as some take longer than others."""
-        edges = np.linspace(0, n, 1 + min(4 * self.count, -(-n // PART))).astype(np.int64).tolist()
+        edges = np.linspace(0, n, 1 + min(4 * self.count, -(-n // part))).astype(np.int64).tolist()
         if len(edges) == 2 or self.count == 1:
             kernel(0, n, *arguments)
         else:
-            list(self.pool.map(lambda part: kernel(*part, *arguments), pairwise(edges)))
+            list(self.pool.map(lambda edge: kernel(*edge, *arguments), pairwise(edges)))
