@@ -30,7 +30,7 @@ PEAK = """
 import sys
 from bench import cluster
 n = int(sys.argv[1])
-cluster.mean_shift(cluster.points.blobs(n, cluster.SPREAD), cluster.BANDWIDTH)
+cluster.mean_shift(cluster.blobs(n, cluster.SPREAD), cluster.BANDWIDTH)
 print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
 """
 

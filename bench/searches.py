@@ -20,7 +20,7 @@ from lib.cluster.quantise import train_quantizer
 from lib.measure import Record, compare
 
 LISTS, PROBES, PIECES = 256, 8, 56
-TABLES, BITS, WIDTH, BUCKETS = 20, 16, 17.0, 8  # of hashing: chosen on other queries than those measured
+TABLES, BITS, WIDTH, BUCKETS = 20, 16, 17.0, 13  # of hashing: chosen on other queries than those measured
 BANDWIDTH, NEAR = 1.0, 200  # of mean shift among features, and the neighbours that a step sees
 SIZES = (10_000, 100_000, 1_000_000)
 

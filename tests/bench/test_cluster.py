@@ -46,6 +46,15 @@ def test_there_are_as_many_blobs_to_the_area():
     assert adjusted_rand_score(mean_shift(one, 0.2).labels, mean_shift(one, 0.3).labels) > 0.9
 
 
+@pytest.mark.parametrize("name", ["colours", "moons", "lines", "duplicates"])
+def test_what_is_no_blob_is_clustered_as_by_scikit_learn(name):
+    x, bandwidth = next((x, bandwidth) for found, x, bandwidth in cluster.shapes() if found == name)
+    assert len(x) > 1900
+    record = cluster.no_blobs(name, x[::10], bandwidth, pairs=1)
+    assert record.name == f"cluster/mean-shift/{name}"
+    assert "adjusted Rand index" in record.note
+
+
 def test_a_process_tells_its_peak():
     peak = subprocess.check_output([sys.executable, "-c", cluster.PEAK, "100"], text=True)
     assert json.loads(peak) > 10_000
