@@ -46,6 +46,7 @@ POSTS = {
     "10": 3,
     "12": 3,
     "14": 3,
+    "04": 3,
 }
 MEASURED_ON_GPU = {"matmul": 3, "cluster": 1, "learner": 1, "diffusion": 2, "stable": 2}
 # Too long to be rehearsed on a CPU.
