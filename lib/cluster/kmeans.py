@@ -49,9 +49,9 @@ def kmeans(
     from those there are, the best of a few), "random" (points without replacement) or centres [k, d]. "lloyd" computes
     all distances in every pass, on any device; "elkan", on the CPU, leaves out those that bounds from the passes before
     rule out (Elkan 2003), with the same result; "auto" takes it in more than 64 dimensions, where its bounds fit in
-    `memory_limit` bytes. With
-    `batch_size` a pass sees so many points, drawn at random, and moves each centre by its mean over all that it has
-    seen (Sculley 2010). A centre that has lost its points moves to the point farthest from its own.
+    `memory_limit` bytes. With `batch_size` a pass sees so many points, drawn at random, and moves each centre by its
+    mean over all that it has seen (Sculley 2010). A centre that has lost its points moves to the point farthest from
+    its own.
 
     It ends when no label changes, when the centres' squared moves sum to at most `tol` times the mean variance of the
     columns, or after `max_iter` passes. Results depend on `seed`, and not on how the work is split. Computing is in the
