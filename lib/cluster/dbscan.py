@@ -41,16 +41,17 @@ def dbscan(x: Tensor, eps: float, min_samples: int = 5, *, memory_limit: int = 5
     if data.device.type == "cpu" and cells.fits(data, eps):
         roots, core = joined.by_cells(data, eps, min_samples)
     else:
-        roots, core = _by_distances(data, eps, min_samples, full.rows_within(memory_limit, *data.shape))
+        rows = full.rows_within(memory_limit, *data.shape)
+        roots, core = _by_distances(data, eps, min_samples, rows, keep=len(data) ** 2 <= memory_limit // 2)
     return DBSCAN(_numbered(roots), core)
 
 
-def _by_distances(data: Tensor, eps: float, min_samples: int, rows: int) -> tuple[Tensor, Tensor]:
+def _by_distances(data: Tensor, eps: float, min_samples: int, rows: int, keep: bool) -> tuple[Tensor, Tensor]:
     """Return of each point its cluster's first core point, n for noise, and which are core.
 
     Each core point takes the smallest number among those near it, again and again; as a number is that of a core point
-    of the same cluster, it is followed as well, which shortens the way. Distances are computed anew each time, as all
-    of them would not fit.
+    of the same cluster, it is followed as well, which shortens the way. Who is near is kept where a byte a pair fits,
+    and computed anew each time elsewhere.
     """
     n, limit = len(data), eps * eps
     numbers = torch.arange(n, device=data.device)
@@ -58,10 +59,11 @@ def _by_distances(data: Tensor, eps: float, min_samples: int, rows: int) -> tupl
     def near() -> Iterator[Tensor]:
         return (full.squared_distances(part, data) <= limit for part in data.split(rows))
 
-    core = torch.cat([part.sum(dim=1) >= min_samples for part in near()])
+    kept = list(near()) if keep else None
+    core = torch.cat([part.sum(dim=1) >= min_samples for part in kept or near()])
     roots = torch.where(core, numbers, n)
     while True:
-        least = torch.cat([torch.where(part, roots, n).amin(dim=1) for part in near()])
+        least = torch.cat([torch.where(part, roots, n).amin(dim=1) for part in kept or near()])
         found = torch.where(core, least, n)
         found = torch.cat([found, found.new_tensor([n])])[found]
         if torch.equal(found, roots):

@@ -77,6 +77,8 @@ class LSH:
         queries = check.pair(queries, self.centre[None])[0].to(self.rows)
         k = check.at_most("n_neighbors", check_count("n_neighbors", n_neighbors), len(self.rows), "rows of the data")
         at_once = check.rows_within(memory_limit, 32 * len(self.rows) + 16 * self.normals.shape[0] * 2**MOST_FLIPS)
+        if self.metric == "cosine" and not queries.any(dim=1).all():
+            raise ValueError("queries must have no rows of zeros under metric 'cosine': they have no angle")
         distances = queries.new_full((len(queries), k), torch.inf)
         indices = torch.full(distances.shape, -1, device=queries.device)
         compared = []

@@ -86,3 +86,11 @@ def test_what_cannot_be_done_is_refused(options, said):
     with pytest.raises(ValueError, match=said):
         dbscan(table(10, 5), **options)
     assert np.isfinite(dbscan(table(10, 5), 1.0).labels.numpy()).all()
+
+
+def test_who_is_near_is_kept_or_computed_anew_with_one_answer():
+    x = torch.randn(200, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    kept, anew = dbscan(x, 1.5, 4), dbscan(x, 1.5, 4, memory_limit=2 * 200**2 - 1)
+    assert 0 < kept.core.sum() < 200
+    assert torch.equal(kept.labels, anew.labels)
+    assert torch.equal(kept.core, anew.core)

@@ -138,6 +138,8 @@ def test_what_cannot_be_hashed_so_is_refused(options, said):
 def test_what_cannot_be_searched_is_refused():
     with pytest.raises(ValueError, match="no rows of zeros under metric 'cosine'"):
         build_lsh(torch.eye(3)[:, :2], "cosine")
+    with pytest.raises(ValueError, match="queries must have no rows of zeros under metric 'cosine'"):
+        build_lsh(table(5, 3), "cosine").search(torch.zeros(1, 3), 1)
     index = build_lsh(table(5, 3), n_bits=2)
     with pytest.raises(ValueError, match="n_probes must be at most the 4 buckets that may be probed, got 5"):
         index.candidates(table(2, 3), 5)
